@@ -1,0 +1,81 @@
+"""Every field, its unit and its source; the other configs are this one plus what differs."""
+
+from ml_collections import ConfigDict
+
+PAPER_ORDER = (
+    "FC10(1e-4)", "FC10(1e-2)", "FC10(1)", "FC100-100-10", "FC200-200-10", "AE400-10",
+)  # fmt: skip
+ARGUMENTS = ("", "quick")
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """The shared fields. `argument` is what follows the colon of --config=FILE:ARGUMENT."""
+    if argument not in ARGUMENTS:
+        raise ValueError(f"unknown argument :{argument}; there is :quick (seconds on a CPU)")
+    config = ConfigDict()
+    config.experiment = "cross_model"  # a name in intriguing/experiments/__init__.py
+    config.title = ""  # heading of the report
+    config.seed = 0  # of everything random: weights, batches, targets, noise
+
+    config.data = data = ConfigDict()
+    data.name = "digits"  # digits, mnist, idx, npz, image_folder, or any TFDS name
+    data.dir = ""  # where the files are; "" means the environment variable INTRIGUING_DATA
+    data.download = False  # whether TFDS may download and prepare the data (needs TensorFlow)
+    data.image_size = 0  # pixels: short side and centre crop; 0 leaves images as they are
+    data.num_train = 0  # how many training images to use; 0 means all of them
+
+    config.train = train = ConfigDict()  # Adam with a cosine schedule, for every model
+    train.num_epochs = 200
+    train.batch_size = 100  # images per step, over all devices
+    train.learning_rate = 3e-3  # at the start; the schedule ends at 0
+
+    config.models = models = paper_models()  # what each model is; ConfigDict sorts its keys, so:
+    config.model_names = tuple(sorted(models, key=PAPER_ORDER.index))  # which, and in what order
+
+    config.attack = attack = ConfigDict()  # PAPER.md, section 2
+    attack.num_images = 128  # training images attacked, from the first on; 0 means all of them
+    attack.targets = "random"  # random, runner_up, least_likely, fixed, or best
+    attack.target_class = 0  # for targets="fixed"
+    attack.solver = "jaxopt"
+    attack.num_penalties = 12  # values of c per image, at most
+    attack.maxiter = 100  # iterations per value of c, at most
+    attack.tol = 1e-3  # max norm of the projected gradient of |r| + loss / c
+    attack.history_size = 10  # pairs that L-BFGS remembers
+    attack.squared_norm = False  # penalise |r|^2 in place of the paper's |r|
+    attack.num_lanes = 256  # images that each device works on at a time
+    config.shard_size = 256  # images per result file: what an interruption can cost
+
+    config.noise_stddevs = (0.1, 0.3)  # Gaussian controls, table 2
+    config.figure_noise_stddev = 1.0  # figure 7
+    return config
+
+
+def fully_connected(hidden_sizes: tuple[int, ...], *weight_decay: float) -> ConfigDict:
+    """A sigmoid net; `weight_decay` gives lambda per layer from bottom to top (table 1)."""
+    return ConfigDict({
+        "family": "fully_connected",
+        "hidden_sizes": hidden_sizes,
+        "weight_decay": {f"fc{i}": decay for i, decay in enumerate(weight_decay, start=1)},
+    })  # fmt: skip
+
+
+def paper_models() -> ConfigDict:
+    """The six models of table 1."""
+    models = ConfigDict()
+    models["FC10(1e-4)"] = fully_connected((), 1e-4)
+    models["FC10(1e-2)"] = fully_connected((), 1e-2)
+    models["FC10(1)"] = fully_connected((), 1.0)
+    models["FC100-100-10"] = fully_connected((100, 100), 1e-5, 1e-5, 1e-6)
+    models["FC200-200-10"] = fully_connected((200, 200), 1e-5, 1e-5, 1e-6)
+    models["AE400-10"] = ConfigDict({
+        "family": "autoencoder_classifier",
+        "num_units": 400,
+        "autoencoder": {
+            "num_epochs": 200,
+            "weight_decay": {"encoder": 1e-1, "decoder": 1e-1},
+            "sparsity": 0.05,  # fraction of the images for which a unit is on
+            "sparsity_weight": 0.1,  # nats per unit, beside the pixels' cross-entropy
+        },
+        "classifier": {"num_epochs": 200, "weight_decay": {"fc1": 1e-6}},
+    })  # fmt: skip
+    return models

@@ -1,0 +1,23 @@
+"""Tables 1 and 2 on MNIST: six models, and how far examples made for one fool the others.
+
+python launch.py --config=configs/mnist_cross_model.py --workdir=runs/mnist_cross_model
+"""
+
+from configs import default
+
+
+def get_config(argument: str = ""):
+    config = default.get_config(argument)
+    config.title = "Tables 1 and 2 on MNIST"
+    config.data.name = "mnist"
+    config.train.num_epochs = 60
+    config.models["AE400-10"].autoencoder.num_epochs = 60
+    config.models["AE400-10"].classifier.num_epochs = 60
+    if argument == "quick":
+        config.data.num_train = 2000
+        config.train.num_epochs = 5
+        config.models["AE400-10"].autoencoder.num_epochs = 5
+        config.models["AE400-10"].classifier.num_epochs = 5
+        config.attack.num_images = 8
+        config.attack.num_penalties = 6
+    return config

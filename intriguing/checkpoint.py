@@ -1,0 +1,49 @@
+"""Saves and restores pytrees with orbax, one folder per step."""
+
+import shutil
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from intriguing.errors import InputError
+
+
+def _steps(directory: Path) -> list[int]:
+    """Steps in `directory`, oldest first; orbax renames a folder to its name when it is complete."""
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+
+
+def save(directory: str | Path, step: int, tree) -> None:
+    """Writes a pytree of arrays as `directory/<step>`, atomically, and deletes older steps."""
+    directory = Path(directory).absolute()
+    older = _steps(directory)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(directory / str(step), tree, force=True)
+    for old in older:
+        if old != step:
+            shutil.rmtree(directory / str(old))
+
+
+def restore_latest(directory: str | Path, like) -> tuple[int, object] | None:
+    """Reads the newest step in `directory` into the shapes, dtypes and shardings of `like`.
+
+    Returns (step, tree), or None if there is no checkpoint.
+
+    Raises:
+      InputError: the checkpoint is damaged, or holds another tree or other shapes than `like`.
+    """
+    directory = Path(directory).absolute()
+    steps = _steps(directory)
+    if not steps:
+        return None
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return steps[-1], checkpointer.restore(directory / str(steps[-1]), abstract)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(
+            f"checkpoint {directory / str(steps[-1])} does not fit this model or is damaged "
+            f"({reason}); delete it, or use another --workdir"
+        ) from error

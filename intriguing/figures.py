@@ -1,0 +1,255 @@
+"""Figures as PNG files: grids of images, histograms of distortion, first-layer filters.
+
+Drawn through Figure objects (no pyplot, no display, no global state); the same data gives the same
+bytes, and a file is whole or absent.
+"""
+
+import io
+import math
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from intriguing import results
+
+_DPI = 72  # one point is one pixel, so that sizes below are pixels throughout
+_INK, _QUIET, _ACCENT = "#1b1f24", "#6a737d", "#2f5d8a"
+_TITLE_SIZE, _HEADING_SIZE, _LABEL_SIZE, _CAPTION_SIZE = 26, 21, 19, 15
+_MARGIN, _GAP, _LINE_HEIGHT = 24, 4, 1.3
+_CHAR_WIDTH = 0.6  # of the font size: a little more than the mean letter of DejaVu Sans
+
+
+class ImageRow(NamedTuple):
+    """A row of images: its label (at the left; may hold line breaks) and captions beneath each."""
+
+    label: str
+    images: np.ndarray  # (n, height, width, 1 or 3), in [0, 1]; shown clipped to it
+    captions: Sequence[str] | None = None
+
+
+class ImageGroup(NamedTuple):
+    """Rows that belong together, example above example, under one heading ("" for none)."""
+
+    heading: str
+    rows: Sequence[ImageRow]
+
+
+def image_grid(
+    path: str | os.PathLike, groups: Sequence[ImageGroup], title: str, *, cell_pixels: int = 112
+) -> None:
+    """Draw groups of image rows beneath each other: originals above adversarial ones, for instance.
+
+    Image pixels are enlarged by a whole factor, to about `cell_pixels` wide, and never resampled.
+
+    Raises:
+      InputError: the file cannot be written.
+      ValueError: a row's images are not (n, height, width, 1 or 3), or its captions are not n.
+    """
+    canvas = _PixelCanvas()
+    rows = [row for group in groups for row in group.rows]
+    left = _MARGIN + max(
+        (canvas.text_width(row.label, _LABEL_SIZE) + 16 for row in rows if row.label), default=0
+    )
+    canvas.write(_MARGIN, title, _TITLE_SIZE, weight="bold")
+    for group in groups:
+        canvas.y += 14
+        canvas.write(_MARGIN, group.heading, _HEADING_SIZE)
+        for row in group.rows:
+            _draw_row(canvas, left, row, cell_pixels)
+    canvas.save(path)
+
+
+def _draw_row(canvas: "_PixelCanvas", left: int, row: ImageRow, cell_pixels: int) -> None:
+    strip, cell_width = _strip(row.images, cell_pixels)
+    canvas.write_beside(left - 16, strip.shape[0], row.label, _LABEL_SIZE)
+    canvas.paste(left, strip)
+    if row.captions is not None:
+        max_chars = max(1, int(cell_width / (_CHAR_WIDTH * _CAPTION_SIZE)))
+        captions = [textwrap.fill(str(caption), max_chars) for caption in row.captions]
+        centres = [left + (cell_width + _GAP) * i + cell_width / 2 for i in range(len(row.images))]
+        canvas.y += 2
+        canvas.write_centred(centres, captions, _CAPTION_SIZE)
+    canvas.y += _GAP
+
+
+def _strip(images: np.ndarray, cell_pixels: int) -> tuple[np.ndarray, int]:
+    """Images beside each other on white: uint8 (height, width, 3), and the width of one."""
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"images must be (n, height, width, 1 or 3), not {images.shape}")
+    scale = max(1, round(cell_pixels / images.shape[2]))
+    pixels = np.rint(255 * np.clip(images, 0, 1)).astype(np.uint8)
+    pixels = np.broadcast_to(pixels, (*images.shape[:3], 3))
+    pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+    pixels = np.pad(pixels, ((0, 0), (0, 0), (0, _GAP), (0, 0)), constant_values=255)
+    return np.concatenate(list(pixels), axis=1)[:, :-_GAP], scale * images.shape[2]
+
+
+class _PixelCanvas:
+    """A white page written from the top down; its size is known when all is on it.
+
+    Pixels are counted from the top left corner; `y` is where the next thing goes.
+    """
+
+    def __init__(self) -> None:
+        self.y = _MARGIN
+        self._right = 0
+        self._figure = Figure(dpi=_DPI)
+        self._renderer = FigureCanvasAgg(self._figure).get_renderer()
+        self._texts = []
+        self._pastes = []
+
+    def text_width(self, text: str, size: int) -> int:
+        probe = self._figure.text(0, 0, text, size=size)
+        width = probe.get_window_extent(self._renderer).width
+        probe.remove()
+        return math.ceil(width)
+
+    def write(self, x: float, text: str, size: int, **style) -> None:
+        if text:
+            self._put(x, self.y, text, size, ha="left", **style)
+            self.y += round(_text_height(text, size)) + 8
+            self._right = max(self._right, x + self.text_width(text, size))
+
+    def write_beside(self, right: float, height: int, text: str, size: int) -> None:
+        top = self.y + (height - _text_height(text, size)) / 2
+        self._put(right, top, text, size, ha="right", color=_QUIET)
+
+    def write_centred(self, centres: Sequence[float], texts: Sequence[str], size: int) -> None:
+        for centre, text in zip(centres, texts, strict=True):
+            self._put(centre, self.y, text, size, ha="center")
+        self.y += round(max(_text_height(text, size) for text in texts)) + 6
+
+    def _put(self, x: float, y: float, text: str, size: int, **style) -> None:
+        style = {"color": _INK, "linespacing": _LINE_HEIGHT - 0.1, **style}
+        self._texts.append((x, y, text, {"size": size, "va": "top", **style}))
+
+    def paste(self, x: int, pixels: np.ndarray) -> None:
+        self._pastes.append((x, self.y, pixels))
+        self.y += pixels.shape[0]
+        self._right = max(self._right, x + pixels.shape[1])
+
+    def save(self, path: str | os.PathLike) -> None:
+        width, height = self._right + _MARGIN, self.y + _MARGIN
+        self._figure.set_size_inches(width / _DPI, height / _DPI)
+        for x, y, pixels in self._pastes:
+            self._figure.figimage(pixels[::-1], x, height - y - pixels.shape[0], origin="lower")
+        for x, y, text, style in self._texts:
+            self._figure.text(x / width, 1 - y / height, text, **style)
+        _save(self._figure, path)
+
+
+def _text_height(text: str, size: int) -> float:
+    return _LINE_HEIGHT * size * (text.count("\n") + 1)
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    results.write_atomic(path, buffer.getvalue())
+
+
+def filters(
+    path: str | os.PathLike, weights: np.ndarray, image_shape: tuple[int, ...], title: str
+) -> None:
+    """Draw what each unit of a first layer looks for: zero is mid-grey, each unit on its own scale.
+
+    Args:
+      path: the PNG file.
+      weights: (n_inputs, n_units).
+      image_shape: (height, width) or (height, width, channels), n_inputs values in all.
+      title: stands above the grid, which is about square.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    height, width, channels = (*image_shape, 1)[:3]
+    images = np.asarray(weights, np.float64).T.reshape(-1, height, width, channels)
+    largest = np.abs(images).max(axis=(1, 2, 3), keepdims=True)
+    images = 0.5 + 0.5 * images / np.where(largest > 0, largest, 1)
+    num_columns = math.ceil(math.sqrt(len(images)))
+    rows = [
+        ImageRow("", images[start : start + num_columns])
+        for start in range(0, len(images), num_columns)
+    ]
+    image_grid(path, [ImageGroup("", rows)], title, cell_pixels=56)
+
+
+def distortion_histogram(
+    path: str | os.PathLike,
+    distortions: Mapping[str, np.ndarray],
+    title: str,
+    *,
+    paper_means: Mapping[str, float] | None = None,
+) -> None:
+    """Draw one histogram per model, beneath each other on one scale, with the means marked.
+
+    Args:
+      path: the PNG file.
+      distortions: model name -> (n,) distortions; those that are not finite (nothing was found) are
+        left out of the bars and of the mean, and counted.
+      title: stands above the panels.
+      paper_means: model name -> the paper's av. min. distortion, a dashed grey line.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    found = {name: np.asarray(d)[np.isfinite(d)] for name, d in distortions.items()}
+    paper_means = paper_means or {}
+    right_end = max(
+        [d.max() for d in found.values() if d.size] + list(paper_means.values()) + [1e-3]
+    )
+    figure = Figure(figsize=(960 / _DPI, (110 + 110 * len(found)) / _DPI), dpi=_DPI)
+    panels = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, (name, values) in zip(panels, found.items(), strict=True):
+        _draw_histogram(panel, values, np.linspace(0, 1.02 * right_end, 61))
+        num_all = np.size(distortions[name])
+        panel.set_ylabel(name, rotation=0, ha="right", va="bottom", size=16, color=_INK)
+        count = f"n = {num_all}" if values.size == num_all else f"{values.size} of {num_all} found"
+        panel.text(
+            -0.008, 0.24, count, transform=panel.transAxes, ha="right", size=13, color=_QUIET
+        )
+        _mark_means(panel, values, paper_means.get(name))
+    panels[-1].set_xlabel("distortion: RMS change of a pixel, pixels in [0, 1]", size=15)
+    figure.suptitle(
+        title, x=_MARGIN / 960, ha="left", size=_HEADING_SIZE, weight="bold", color=_INK
+    )
+    figure.tight_layout(h_pad=0.4)
+    _save(figure, path)
+
+
+def _draw_histogram(panel, values: np.ndarray, edges: np.ndarray) -> None:
+    panel.hist(values, edges, color=_ACCENT, alpha=0.55)
+    panel.set_xlim(edges[0], edges[-1])
+    panel.set_yticks([])
+    panel.spines[["left", "top", "right"]].set_visible(False)
+    panel.tick_params(labelsize=14, color=_QUIET)
+
+
+def _mark_means(panel, values: np.ndarray, paper_mean: float | None) -> None:
+    means = []
+    if values.size:
+        means.append((values.mean(), f"mean {values.mean():#.3g}", _INK, "-"))
+    if paper_mean is not None:
+        means.append((paper_mean, f"paper {paper_mean:g}", _QUIET, "--"))
+    means.sort()
+    for i, (mean, text, color, linestyle) in enumerate(means):
+        panel.axvline(mean, color=color, linestyle=linestyle, linewidth=1.8)
+        # The smaller one's text goes to its left: the two never meet, however near they are.
+        to_left = len(means) == 2 and i == 0
+        panel.annotate(
+            text,
+            (mean, 1),
+            xycoords=panel.get_xaxis_transform(),
+            xytext=(-4 if to_left else 4, 0),
+            textcoords="offset points",
+            ha="right" if to_left else "left",
+            va="bottom",
+            size=14,
+            color=color,
+        )

@@ -1,0 +1,42 @@
+"""Progress of long work: a tqdm bar on a terminal, plain lines elsewhere."""
+
+import logging
+import sys
+import time
+
+from tqdm import tqdm
+
+logger = logging.getLogger("intriguing")  # not absl's: orbax and jax fill that one with their own
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts work that is done. Use as a context manager; call `update(n)` when n items are done.
+
+    Args:
+      total: number of items.
+      description: what is being done, a few words.
+      unit: what one item is.
+    """
+
+    def __init__(self, total: int, description: str, unit: str = "image"):
+        self._total, self._description, self._unit = total, description, unit
+        self._done = 0
+        self._start = self._last = time.monotonic()
+        self._bar = tqdm(total=total, desc=description, unit=unit, disable=not sys.stderr.isatty())
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+
+    def update(self, num_done: int) -> None:
+        self._bar.update(num_done - self._done)
+        self._done = num_done
+        now = time.monotonic()
+        if self._bar.disable and now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = now
+            left = (now - self._start) * (self._total - self._done) / max(self._done, 1)
+            line = "%s: %d of %d %ss, about %.0f s left"
+            logger.info(line, self._description, self._done, self._total, self._unit, left)

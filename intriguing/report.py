@@ -1,0 +1,336 @@
+"""Tables as text, Markdown and CSV, and the one-page report: ours beside the paper's figures."""
+
+import base64
+import csv
+import importlib.resources
+import io
+import json
+import math
+import os
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from intriguing import results
+from intriguing.errors import InputError
+
+_HEADINGS = {
+    "train_error": "train error",
+    "test_error": "test error",
+    "error_P1": "error on P1",
+    "error_P2": "error on P2",
+    "av_min_distortion": "av. min. distortion",
+    "av_distortion": "av. distortion",
+    "upper_bound": "upper bound",
+    "num_images": "images",
+}
+_TEXT_WIDTH = 110
+
+
+class Table(NamedTuple):
+    """Named rows of numbers, and the paper's for the same cells where it has them."""
+
+    name: str  # also the name of its files: "table1"
+    title: str
+    columns: tuple[str, ...]
+    rows: dict[str, list[float | None]]  # row name -> a number per column; None: not measured
+    kinds: tuple[str, ...]  # per column: percent (of 1) | distortion | count | number | seconds
+    note: str = ""
+    paper: dict[str, list[float | None]] | None = None  # row name -> a number per paper column
+    paper_columns: tuple[str, ...] = ()
+    paper_data: str = "MNIST, 28x28"  # what the paper measured its figures on
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The columns' names for a reader."""
+        return tuple(_HEADINGS.get(column, column) for column in self.columns)
+
+    @property
+    def legend(self) -> str:
+        """What the two figures of a cell are; "" if none of them is the paper's."""
+        cells = (paper for row in self.rows for _, paper in self.cells(row))
+        return f"ours / paper ({self.paper_data})" if any(cells) else ""
+
+    def paper_value(self, row: str, column: str) -> float | None:
+        """The paper's figure for a cell; None where it has none."""
+        if not self.paper or row not in self.paper or column not in self.paper_columns:
+            return None
+        return self.paper[row][self.paper_columns.index(column)]
+
+    def cells(self, row: str) -> list[tuple[str, str]]:
+        """Per column: our figure as text, and the paper's ("" where it has none)."""
+        texts = []
+        for column, kind, value in zip(self.columns, self.kinds, self.rows[row], strict=True):
+            paper = self.paper_value(row, column)
+            texts.append((format_cell(value, kind), "" if paper is None else _printed(paper, kind)))
+        return texts
+
+
+def paper_table(name: str) -> dict[str, Any]:
+    """One entry of paper_tables.json: `columns`, and `rows` by name. KeyError if it has none."""
+    file = importlib.resources.files("intriguing") / "paper_tables.json"
+    return json.loads(file.read_text())[name]
+
+
+def format_cell(value: float | None, kind: str) -> str:
+    """A number as a reader wants it: "6.7%", "0.0620", "1,797"; None and NaN are a dash."""
+    if value is None or math.isnan(value):
+        return "–"  # noqa: RUF001
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return _FORMATS[kind](value)
+
+
+def _percent(value: float) -> str:
+    percent = 100 * Decimal(repr(float(value)))  # decimal, so that 0.125 becomes 0.13
+    for decimals in range(1 if abs(percent) >= 10 else 2, 5):
+        rounded = percent.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+        # 0% and 100% are claims: only what is so (to four decimals) may say so.
+        if rounded not in (0, 100) or rounded == percent:
+            break
+    return f"{rounded.normalize():f}%"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
+def _seconds(value: float) -> str:
+    if value < 60:
+        return f"{value:.3g} s"
+    minutes, seconds = divmod(round(value), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes / 60:.1f} h"
+
+
+_FORMATS = {
+    "percent": _percent,
+    "distortion": lambda value: f"{value:#.3g}" if value else "0",
+    "count": lambda value: f"{value:,.0f}",
+    "number": _number,
+    "seconds": _seconds,
+}
+
+
+def _printed(value: float, kind: str) -> str:
+    """The paper's figure with its own digits: 0.1 as 0.100 would claim more than it says."""
+    return format_cell(value, kind) if kind == "percent" else f"{value:g}"
+
+
+def to_text(table: Table) -> str:
+    """The table for a terminal, the paper's figures in brackets on a line beneath ours."""
+    headings = [_two_lines(heading) for heading in table.headings]
+    lines = [("", *upper_or_lower) for upper_or_lower in zip(*headings, strict=True)]
+    pad = " " if table.paper else ""  # our digits stand above those within the brackets
+    for row in table.rows:
+        ours, paper = zip(*table.cells(row), strict=True)
+        lines.append((row, *(text + pad for text in ours)))
+        if any(paper):
+            lines.append(("  (paper)", *(text and f"({text})" for text in paper)))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = [_align(line, widths) for line in lines]
+    text.insert(2, "-" * (sum(widths) + 2 * len(widths) - 2))
+    below = [table.legend and f"In brackets: the paper's figures ({table.paper_data}).", table.note]
+    below = [textwrap.fill(sentence, _TEXT_WIDTH) for sentence in below if sentence]
+    return "\n".join([table.title, *text, *below]) + "\n"
+
+
+def _align(line: Sequence[str], widths: Sequence[int]) -> str:
+    first = line[0].ljust(widths[0])
+    rest = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+    return "  ".join([first, *rest]).rstrip()
+
+
+def _two_lines(heading: str) -> tuple[str, str]:
+    """A long heading cut after a space or hyphen, where its longer half is shortest."""
+    if len(heading) <= 11:
+        return "", heading
+    cuts = [0, *(match.end() for match in re.finditer("[ -]", heading))]
+    cut = min(cuts, key=lambda cut: max(cut, len(heading) - cut))
+    return heading[:cut].rstrip(), heading[cut:]
+
+
+def to_markdown(table: Table) -> str:
+    """The table for GitHub, "ours / paper" in each cell for which the paper has a figure."""
+    lines = [
+        ["", *map(_escape_markdown, table.headings)],
+        ["---", *["---:"] * len(table.columns)],
+    ]
+    for row in table.rows:
+        cells = [f"{ours} / {paper}" if paper else ours for ours, paper in table.cells(row)]
+        lines.append([_escape_markdown(row), *cells])
+    grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    below = [table.legend and f"Cells: {table.legend}.", table.note]
+    return "\n\n".join([f"### {table.title}", grid, *filter(None, below)]) + "\n"
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"([\\|*_<])", r"\\\1", text)
+
+
+def to_csv(table: Table) -> str:
+    """The raw numbers at full precision, then the paper's as `<column>_paper`; nothing is empty."""
+    paper_columns = [column for column in table.columns if column in table.paper_columns]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["name", *table.columns, *(f"{column}_paper" for column in paper_columns)])
+    for row, values in table.rows.items():
+        paper_values = [table.paper_value(row, column) for column in paper_columns]
+        writer.writerow([row, *map(_raw, [*values, *paper_values])])
+    return buffer.getvalue()
+
+
+def _raw(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return ""
+    return str(value) if isinstance(value, int) else repr(float(value))
+
+
+def write_tables(workdir: str | os.PathLike, tables: Sequence[Table]) -> None:
+    """Write workdir/tables/<name>.csv and .md, atomically. Raises InputError if it cannot."""
+    for table in tables:
+        path = Path(workdir) / "tables" / table.name
+        results.write_atomic(f"{path}.csv", to_csv(table))
+        results.write_atomic(f"{path}.md", to_markdown(table))
+
+
+def merge_summary(existing: Mapping[str, Any], tables: Sequence[Table]) -> dict[str, Any]:
+    """A copy of `existing` with `tables.<name>` = columns and rows, shaped as paper_tables.json."""
+    new = {
+        table.name: {
+            "columns": list(table.columns),
+            "rows": {k: list(v) for k, v in table.rows.items()},
+        }
+        for table in tables
+    }
+    return {**existing, "tables": {**existing.get("tables", {}), **new}}
+
+
+def write_report(
+    workdir: str | os.PathLike,
+    title: str,
+    tables: Sequence[Table],
+    figures: Sequence[tuple[str | os.PathLike, str]],
+    facts: Mapping[str, str],
+) -> None:
+    """Write workdir/report.html, one page that needs no other file and no network.
+
+    Args:
+      workdir: folder of the run.
+      title: heading of the page.
+      tables: shown in order, each with its note and the paper's figures beneath ours.
+      figures: (path of a PNG file, caption), shown after the tables.
+      facts: name -> value: command, versions, device, seconds; shown last.
+
+    Raises:
+      InputError: a figure cannot be read, or the page cannot be written.
+    """
+    body = [_html_table(table) for table in tables]
+    body += [_html_figure(Path(path), caption) for path, caption in figures]
+    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
+    page = _PAGE.format(title=escape(title), css=_CSS, body="\n".join(body), facts=items)
+    results.write_atomic(Path(workdir) / "report.html", page)
+
+
+def _html_table(table: Table) -> str:
+    headings = ("<br>".join(map(escape, filter(None, _two_lines(h)))) for h in table.headings)
+    head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
+    # Columns named like rows make a matrix (made for, error induced in): only its cells are tinted.
+    tinted = [column in table.rows for column in table.columns]
+    rows = []
+    for row, values in table.rows.items():
+        cells = "".join(map(_html_cell, table.cells(row), values, tinted))
+        rows.append(f'<tr><th scope="row">{escape(row)}</th>{cells}</tr>')
+    below = ""
+    if table.legend:
+        below += f"<p>In grey beneath ours: the paper's figures ({escape(table.paper_data)}).</p>"
+    if table.note:
+        below += f"<p>{escape(table.note)}</p>"
+    return (
+        f'<section><div class="scroll" tabindex="0"><table><caption><span>{escape(table.title)}'
+        f"</span></caption><thead><tr><td></td>{head}</tr></thead><tbody>\n"
+        + "\n".join(rows)
+        + f"\n</tbody></table></div>{below}</section>"
+    )
+
+
+def _html_cell(texts: tuple[str, str], value: float | None, tinted: bool) -> str:
+    ours, paper = texts
+    measured = value is not None and math.isfinite(value)
+    style = f' style="--share:{100 * value:.1f}%"' if tinted and measured else ""
+    beneath = f"<small><i>paper </i>{escape(paper)}</small>" if paper else ""
+    return f"<td{style}>{escape(ours)}{beneath}</td>"
+
+
+def _html_figure(path: Path, caption: str) -> str:
+    try:
+        png = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read figure {path}: {error.strerror}; draw it again") from error
+    width = int.from_bytes(png[16:20], "big")  # of the PNG header: never enlarge, it would blur
+    wide = ' class="wide"' if width > 720 else ""  # on a phone: scroll, rather than tiny letters
+    data = base64.b64encode(png).decode()
+    caption = escape(caption)
+    return (
+        f'<figure><div class="scroll" tabindex="0"><img{wide} width="{width}" '
+        f'alt="{caption}" src="data:image/png;base64,{data}"></div>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+_CSS = """
+:root { color-scheme: light dark; --page: #fbfbf9; --ink: #1b1f24; --quiet: #646d78;
+  --line: #dcdfe3; --accent: 47 93 138; --wash: .34; }
+@media (prefers-color-scheme: dark) { :root { --page: #14171a; --ink: #e3e6ea;
+  --quiet: #98a1ac; --line: #323840; --accent: 96 152 208; --wash: .45; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); -webkit-text-size-adjust: 100%;
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
+main { max-width: 66rem; margin: 0 auto; padding: clamp(1.75rem, 5vw, 3rem) 1.25rem 4rem; }
+header { border-bottom: 1px solid var(--line); padding-bottom: 1.25rem; }
+h1 { font-size: clamp(1.5rem, 5vw, 2.1rem); line-height: 1.2; margin: 0; text-wrap: balance; }
+p, figcaption { margin: .6rem 0 0; max-width: 50rem; font-size: .9rem; color: var(--quiet); }
+section, figure { margin: 2.75rem 0 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; min-width: 60%; }
+caption { text-align: left; }
+caption span { display: inline-block; position: sticky; left: 0; padding-bottom: .6rem;
+  max-width: calc(100vw - 2.5rem); font-size: 1.15rem; font-weight: 600; line-height: 1.35;
+  text-wrap: balance; }
+th, td { padding: .45rem clamp(.5rem, 1.2vw, .75rem); text-align: right; vertical-align: top;
+  line-height: 1.35; white-space: nowrap; border-bottom: 1px solid var(--line); }
+thead > tr > * { vertical-align: bottom; font-size: .85rem; font-weight: 600; color: var(--quiet);
+  border-bottom: 1.5px solid var(--quiet); }
+th[scope=row], thead td { text-align: left; position: sticky; left: 0; z-index: 1;
+  background: var(--page); padding-left: 0; font-weight: 500; }
+td[style] { background: rgb(var(--accent) / calc(var(--share) * var(--wash))); }
+td small { display: block; font-size: .78rem; opacity: .7; }
+td small i { position: absolute; clip-path: inset(50%); }
+img { display: block; height: auto; max-width: 100%; border-radius: 6px; }
+img.wide { max-width: max(100%, 36rem); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.5rem; font-size: .9rem;
+  margin: 2.75rem 0 0; border-top: 1px solid var(--line); padding-top: 1.25rem; }
+dt { color: var(--quiet); }
+dd { margin: 0; overflow-wrap: anywhere; font-family: ui-monospace, "Liberation Mono", monospace; }
+@media print { .scroll { overflow: visible; } section, figure { break-inside: avoid; } }
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{css}</style>
+</head>
+<body><main>
+<header><h1>{title}</h1>
+<p>Paper: Szegedy et al., “Intriguing properties of neural networks”, arXiv:1312.6199</p></header>
+{body}
+<dl>{facts}</dl>
+</main></body>
+</html>
+"""

@@ -1,0 +1,280 @@
+"""Sharded, atomic, resumable result files: what a run learned is in its workdir, readable by all.
+
+Every file appears whole or not at all, so a run may be interrupted at any moment: the same command
+again finds what is finished, recomputes what is missing or damaged, and goes on.
+"""
+
+import io
+import json
+import math
+import os
+import secrets
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intriguing.errors import InputError
+from intriguing.progress import logger
+
+Arrays = dict[str, np.ndarray]
+
+# What NumPy and zipfile raise on bytes that are no longer what was written.
+_DAMAGE = (
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_MAX_DIFFERENCES = 5
+
+
+def write_atomic(path: str | os.PathLike, data: bytes | str) -> None:
+    """Write `data` (a str as UTF-8) to `path`, which holds the old content or all of the new.
+
+    Parent folders are created.
+
+    Raises:
+      InputError: the file cannot be written (permission, full disk, a file in a folder's place).
+    """
+    path = Path(path)
+    # In the same folder, because os.replace is atomic only within one file system.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot("write", path, error) from error
+
+
+def _cannot(verb: str, path: Path, error: OSError) -> InputError:
+    reason = error.strerror or error
+    return InputError(
+        f"cannot {verb} {path}: {reason}; check the folder and its free space, or choose another"
+    )
+
+
+def save_arrays(path: str | os.PathLike, arrays: Arrays) -> None:
+    """Write named arrays to an npz file, atomically. Raises InputError as `write_atomic` does."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_arrays(path: str | os.PathLike) -> Arrays | None:
+    """Read all arrays of an npz file; None if it is missing or damaged (then with a warning).
+
+    Raises:
+      InputError: the file is there and whole for all we know, but cannot be read (permissions).
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _cannot("read", path, error) from error
+    try:
+        # The checksums first: np.load believes a damaged header, and may stop short of them.
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if (bad_member := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"bad checksum of {bad_member}")
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return dict(archive)
+    except _DAMAGE as error:
+        _warn_damaged(path, " ".join(str(error).split()) or type(error).__name__)
+        return None
+
+
+def _warn_damaged(path: Path, why: str) -> None:
+    logger.warning("%s is damaged (%s): recomputing it", path, why)
+
+
+def map_shards(
+    directory: str | os.PathLike,
+    num_examples: int,
+    shard_size: int,
+    compute: Callable[[int, int], Arrays],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Arrays:
+    """Compute arrays over `num_examples` examples shard by shard, each kept in a file of its own.
+
+    Args:
+      directory: folder of the shards, `<start:06d>-<stop:06d>.npz`; created when needed.
+      num_examples: length of the leading axis of every array returned.
+      shard_size: examples per file (the last one may hold fewer).
+      compute: `compute(start, stop)` returns arrays whose leading axis is stop - start.
+      progress: called after every shard, loaded or computed, with the number of examples done.
+
+    Returns:
+      The shards' arrays, concatenated in the order of the examples.
+
+    Raises:
+      InputError: a size below 1, shards holding different arrays, or an unreadable folder.
+      ValueError: `compute` returned an array of another length.
+    """
+    if shard_size < 1:
+        raise InputError(f"shard_size is {shard_size}: it must be at least 1")
+    if num_examples < 1:
+        raise InputError(f"no examples to compute for {directory}: num_examples is {num_examples}")
+    shards = []
+    for start in range(0, num_examples, shard_size):
+        stop = min(start + shard_size, num_examples)
+        shards.append(_load_or_compute(Path(directory), start, stop, compute))
+        if shards[-1].keys() != shards[0].keys():
+            raise InputError(
+                f"the shards in {directory} hold different arrays ({', '.join(shards[0])} and then "
+                f"{', '.join(shards[-1])}): another version wrote some of them; delete the folder"
+            )
+        if progress is not None:
+            progress(stop)
+    return {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+
+
+def _load_or_compute(
+    directory: Path, start: int, stop: int, compute: Callable[[int, int], Arrays]
+) -> Arrays:
+    path = directory / f"{start:06d}-{stop:06d}.npz"
+    arrays = load_arrays(path)
+    if arrays is not None:
+        misfit = _misfit(arrays, stop - start)
+        if misfit is None:
+            return arrays
+        _warn_damaged(path, misfit)
+    arrays = {name: np.asarray(array) for name, array in compute(start, stop).items()}
+    misfit = _misfit(arrays, stop - start)
+    if misfit is not None:
+        raise ValueError(f"compute({start}, {stop}) must return a row per example, but {misfit}")
+    save_arrays(path, arrays)
+    return arrays
+
+
+def _misfit(arrays: Arrays, length: int) -> str | None:
+    for name, array in arrays.items():
+        if array.shape[:1] != (length,):
+            return f"{name} has shape {array.shape} for {length} examples"
+    return None
+
+
+def check_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> None:
+    """Create `workdir`, or make sure that what is in it was made by this very config.
+
+    The config (a nested dict that JSON can hold) is kept in `workdir/config.json`.
+
+    Raises:
+      InputError: the folder cannot be written, or holds the results of another config.
+    """
+    workdir = Path(workdir)
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir):  # finds out now, not after an hour of training
+            pass
+        text = path.read_text() if path.exists() else None
+    except OSError as error:
+        raise _cannot("write", workdir, error) from error
+    if text is None:
+        write_atomic(path, json.dumps(config, indent=1) + "\n")
+        return
+    try:
+        there = _flatten(json.loads(text))
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not JSON ({error}); use another --workdir or delete it"
+        ) from error
+    here = _flatten(config)
+    differences = [
+        f"{key} is {there.get(key, 'absent')} there and {here.get(key, 'absent')} here"
+        for key in there | here
+        if there.get(key) != here.get(key)
+    ]
+    if differences:
+        shown = ", ".join(differences[:_MAX_DIFFERENCES])
+        if (num_more := len(differences) - _MAX_DIFFERENCES) > 0:
+            shown += f" and {num_more} more"
+        raise InputError(
+            f"workdir {workdir} was made by another config: {shown}; "
+            "use another --workdir or delete it"
+        )
+
+
+def _flatten(config: dict[str, Any]) -> dict[str, str]:
+    """Dotted key -> value as JSON text (so that a tuple equals the list it was saved as)."""
+
+    def leaves(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict) and value:
+            for key, child in value.items():
+                yield from leaves(f"{prefix}.{key}" if prefix else str(key), child)
+        else:
+            yield prefix, json.dumps(value)
+
+    return dict(leaves("", config))
+
+
+def append_metrics(path: str | os.PathLike, step: int, **metrics: Any) -> None:
+    """Append one line `{"step": step, ...}` to a JSON-lines file; NaN and infinity become null.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    path = Path(path)
+    line = json.dumps(_plain({"step": step, **metrics})) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab+") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # an interrupted run left half a line: close it
+                    line = "\n" + line
+            file.write(line.encode())
+    except OSError as error:
+        raise _cannot("write", path, error) from error
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Read the lines of `append_metrics`, leaving out torn ones; no file, no lines."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def write_summary(path: str | os.PathLike, summary: dict[str, Any]) -> None:
+    """Write `summary` as JSON in its own order, atomically; NaN and infinity become null."""
+    write_atomic(path, json.dumps(_plain(summary), indent=1, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """What strict JSON can hold: NumPy's and JAX's numbers become Python's, NaN and inf None."""
+    if isinstance(value, dict):
+        return {str(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(child) for child in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
