@@ -32,7 +32,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.models = models = paper_models()  # what each model is; ConfigDict sorts its keys, so:
     config.model_names = tuple(sorted(models, key=PAPER_ORDER.index))  # which, and in what order
 
-    config.attack = attack = ConfigDict()  # PAPER.md, section 2
+    config.attack = attack = ConfigDict()  # the paper's section 4.1
     attack.num_images = 128  # training images attacked, from the first on; 0 means all of them
     attack.targets = "random"  # random, runner_up, least_likely, fixed, or best
     attack.target_class = 0  # for targets="fixed"

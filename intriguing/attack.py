@@ -1,4 +1,4 @@
-"""Minimal adversarial perturbations by the penalty method (PAPER.md, section 2).
+"""Minimal adversarial perturbations by the penalty method (the paper's section 4.1).
 
     D(x, l) = x + r,  r = argmin |r|_2  subject to  f(x + r) = l,  x + r in [lower, upper]
 

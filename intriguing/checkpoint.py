@@ -10,7 +10,7 @@ from intriguing.errors import InputError
 
 
 def _steps(directory: Path) -> list[int]:
-    """Steps in `directory`, oldest first; orbax renames a folder to its name when it is complete."""
+    """Steps in `directory`, oldest first; orbax renames a folder once it is complete."""
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
 
 

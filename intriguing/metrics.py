@@ -39,7 +39,7 @@ def l2_norm(perturbation: jax.Array) -> jax.Array:
 
 
 def distortion(images: jax.Array, adv_images: jax.Array) -> jax.Array:
-    """sqrt(mean_i (x'_i - x_i)^2) of each image, pixels in [0, 1] (PAPER.md, section 2): (batch,)."""
+    """sqrt(mean_i (x'_i - x_i)^2) of each image (the paper's section 4.1): (batch,)."""
     return l2_norm(adv_images - images) / np.sqrt(max(1, images[0].size))
 
 

@@ -1,4 +1,4 @@
-"""The search on c, for one image: bracket geometrically, then bisect in log c (PAPER.md, section 2).
+"""The search on c, for one image: bracket geometrically, then bisect in log c (section 4.1).
 
 c weighs the distortion in `c |r| + loss`, so that a larger c gives a smaller r. The smallest r that
 still succeeds is at the largest c that does: the paper's "minimum c > 0", read literally, would

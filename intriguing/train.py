@@ -51,7 +51,7 @@ def reconstruction_loss(sparsity: float, sparsity_weight: float) -> LossFn:
 
 
 def weight_decay_penalty(params: dict, weight_decay: Mapping[str, float]) -> jax.Array:
-    """sum over layers of lambda * sum(w^2) / k, k = units of the layer (PAPER.md, section 0)."""
+    """sum over layers of lambda * sum(w^2) / k, k = units of the layer (the paper's section 4.2)."""
     kernels = [(decay, params[layer]["kernel"]) for layer, decay in weight_decay.items()]
     return sum((decay * jnp.sum(w**2) / w.shape[-1] for decay, w in kernels), jnp.zeros(()))
 

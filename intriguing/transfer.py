@@ -1,4 +1,4 @@
-"""Do images made for one model fool another? (PAPER.md, section 2, tables 2 and 4.)"""
+"""Do images made for one model fool another? (The paper's section 4.2, tables 2 and 4.)"""
 
 import functools
 from collections.abc import Mapping

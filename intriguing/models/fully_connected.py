@@ -5,7 +5,7 @@ import jax
 
 
 class FullyConnected(nn.Module):
-    """Dense sigmoid layers and a linear one on top, on flattened images (PAPER.md, section 0).
+    """Dense sigmoid layers and a linear one on top, on flattened images (the paper's section 4.2).
 
     Attributes:
       hidden_sizes: units of each hidden layer, bottom to top; () is softmax regression (FC10).
@@ -21,7 +21,7 @@ class FullyConnected(nn.Module):
     def __call__(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Maps images (batch, ...) in [0, 1] to logits (batch, num_classes) and activations.
 
-        The activations hold the output of every hidden layer under the layer's name, (batch, units).
+        The activations hold the output of every hidden layer under its name, (batch, units).
         """
         activations = {}
         x = images.reshape(len(images), -1)
