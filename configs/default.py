@@ -33,17 +33,21 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model_names = tuple(sorted(models, key=PAPER_ORDER.index))  # which, and in what order
 
     config.attack = attack = ConfigDict()  # the paper's section 4.1
-    attack.num_images = 128  # training images attacked, from the first on; 0 means all of them
+    attack.num_images = 0  # training images attacked, from the first on; 0 means all of them
     attack.targets = "random"  # random, runner_up, least_likely, fixed, or best
     attack.target_class = 0  # for targets="fixed"
-    attack.solver = "jaxopt"
-    attack.num_penalties = 12  # values of c per image, at most
-    attack.maxiter = 100  # iterations per value of c, at most
+    attack.solver = "batched"  # batched (in-flight batching), or jaxopt (the stock LBFGSB)
+    attack.refine = True  # shrink r to a local minimum of |r| at the end; False: the paper's way
+    attack.num_penalties = 4  # values of c per image, at most
+    attack.maxiter = 30  # evaluations (jaxopt: iterations) per value of c, at most
     attack.tol = 1e-3  # max norm of the projected gradient of |r| + loss / c
-    attack.history_size = 10  # pairs that L-BFGS remembers
+    attack.rtol = 1e-3  # a solve ends when three steps lower |r| + loss / c by less than this part
+    attack.history_size = 5  # pairs that L-BFGS remembers
     attack.squared_norm = False  # penalise |r|^2 in place of the paper's |r|
-    attack.num_lanes = 256  # images that each device works on at a time
-    config.shard_size = 256  # images per result file: what an interruption can cost
+    attack.refine_steps = 4  # linearisations of the class boundary
+    attack.num_margins = 9  # classes beside the target that each of them takes into account
+    attack.num_lanes = 0  # images that each device works on at a time; 0: as suits the device
+    config.shard_size = 10_000  # images per result file: what an interruption can cost
 
     config.noise_stddevs = (0.1, 0.3)  # Gaussian controls, table 2
     config.figure_noise_stddev = 1.0  # figure 7

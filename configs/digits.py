@@ -14,5 +14,4 @@ def get_config(argument: str = ""):
         config.models["AE400-10"].autoencoder.num_epochs = 20
         config.models["AE400-10"].classifier.num_epochs = 20
         config.attack.num_images = 16
-        config.attack.num_penalties = 6
     return config

@@ -19,5 +19,4 @@ def get_config(argument: str = ""):
         config.models["AE400-10"].autoencoder.num_epochs = 5
         config.models["AE400-10"].classifier.num_epochs = 5
         config.attack.num_images = 8
-        config.attack.num_penalties = 6
     return config

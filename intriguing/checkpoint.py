@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from intriguing.errors import InputError
+from intriguing.errors import InputError, first_line
 
 
 def _steps(directory: Path) -> list[int]:
@@ -42,8 +42,7 @@ def restore_latest(directory: str | Path, like) -> tuple[int, object] | None:
         with ocp.StandardCheckpointer() as checkpointer:
             return steps[-1], checkpointer.restore(directory / str(steps[-1]), abstract)
     except (ValueError, KeyError, TypeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
         raise InputError(
             f"checkpoint {directory / str(steps[-1])} does not fit this model or is damaged "
-            f"({reason}); delete it, or use another --workdir"
+            f"({first_line(error)}); delete it, or use another --workdir"
         ) from error

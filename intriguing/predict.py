@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
@@ -29,3 +30,8 @@ def logits(logits_fn, images, batch_size: int = 2048) -> np.ndarray:
 def predict(logits_fn, images, batch_size: int = 2048) -> np.ndarray:
     """Predicted class of each image: (num, ...) -> (num,) int."""
     return logits(logits_fn, images, batch_size).argmax(axis=-1)
+
+
+def is_class(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Whether each row (batch, classes) is finite and answers its label: NaN answers nothing."""
+    return jnp.isfinite(logits).all(axis=-1) & (logits.argmax(axis=-1) == labels)

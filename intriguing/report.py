@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import string
 import textwrap
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
@@ -72,8 +73,11 @@ class Table(NamedTuple):
 
 def paper_table(name: str) -> dict[str, Any]:
     """One entry of paper_tables.json: `columns`, and `rows` by name. KeyError if it has none."""
-    file = importlib.resources.files("intriguing") / "paper_tables.json"
-    return json.loads(file.read_text())[name]
+    return json.loads(_packaged("paper_tables.json"))[name]
+
+
+def _packaged(name: str) -> str:
+    return (importlib.resources.files("intriguing") / name).read_text(encoding="utf-8")
 
 
 def format_cell(value: float | None, kind: str) -> str:
@@ -231,7 +235,8 @@ def write_report(
     body = [_html_table(table) for table in tables]
     body += [_html_figure(Path(path), caption) for path, caption in figures]
     items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
-    page = _PAGE.format(title=escape(title), css=_CSS, body="\n".join(body), facts=items)
+    page = string.Template(_packaged("report_page.html"))
+    page = page.substitute(title=escape(title), body="\n".join(body), facts=items)
     results.write_atomic(Path(workdir) / "report.html", page)
 
 
@@ -279,58 +284,3 @@ def _html_figure(path: Path, caption: str) -> str:
         f'alt="{caption}" src="data:image/png;base64,{data}"></div>'
         f"<figcaption>{caption}</figcaption></figure>"
     )
-
-
-_CSS = """
-:root { color-scheme: light dark; --page: #fbfbf9; --ink: #1b1f24; --quiet: #646d78;
-  --line: #dcdfe3; --accent: 47 93 138; --wash: .34; }
-@media (prefers-color-scheme: dark) { :root { --page: #14171a; --ink: #e3e6ea;
-  --quiet: #98a1ac; --line: #323840; --accent: 96 152 208; --wash: .45; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); -webkit-text-size-adjust: 100%;
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-main { max-width: 66rem; margin: 0 auto; padding: clamp(1.75rem, 5vw, 3rem) 1.25rem 4rem; }
-header { border-bottom: 1px solid var(--line); padding-bottom: 1.25rem; }
-h1 { font-size: clamp(1.5rem, 5vw, 2.1rem); line-height: 1.2; margin: 0; text-wrap: balance; }
-p, figcaption { margin: .6rem 0 0; max-width: 50rem; font-size: .9rem; color: var(--quiet); }
-section, figure { margin: 2.75rem 0 0; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; min-width: 60%; }
-caption { text-align: left; }
-caption span { display: inline-block; position: sticky; left: 0; padding-bottom: .6rem;
-  max-width: calc(100vw - 2.5rem); font-size: 1.15rem; font-weight: 600; line-height: 1.35;
-  text-wrap: balance; }
-th, td { padding: .45rem clamp(.5rem, 1.2vw, .75rem); text-align: right; vertical-align: top;
-  line-height: 1.35; white-space: nowrap; border-bottom: 1px solid var(--line); }
-thead > tr > * { vertical-align: bottom; font-size: .85rem; font-weight: 600; color: var(--quiet);
-  border-bottom: 1.5px solid var(--quiet); }
-th[scope=row], thead td { text-align: left; position: sticky; left: 0; z-index: 1;
-  background: var(--page); padding-left: 0; font-weight: 500; }
-td[style] { background: rgb(var(--accent) / calc(var(--share) * var(--wash))); }
-td small { display: block; font-size: .78rem; opacity: .7; }
-td small i { position: absolute; clip-path: inset(50%); }
-img { display: block; height: auto; max-width: 100%; border-radius: 6px; }
-img.wide { max-width: max(100%, 36rem); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.5rem; font-size: .9rem;
-  margin: 2.75rem 0 0; border-top: 1px solid var(--line); padding-top: 1.25rem; }
-dt { color: var(--quiet); }
-dd { margin: 0; overflow-wrap: anywhere; font-family: ui-monospace, "Liberation Mono", monospace; }
-@media print { .scroll { overflow: visible; } section, figure { break-inside: avoid; } }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{css}</style>
-</head>
-<body><main>
-<header><h1>{title}</h1>
-<p>Paper: Szegedy et al., “Intriguing properties of neural networks”, arXiv:1312.6199</p></header>
-{body}
-<dl>{facts}</dl>
-</main></body>
-</html>
-"""

@@ -35,6 +35,7 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+_COMPUTED = ("checkpoints", "results")  # what a run leaves that depends on its config
 _MAX_DIFFERENCES = 5
 
 
@@ -190,8 +191,8 @@ def check_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> None:
         text = path.read_text() if path.exists() else None
     except OSError as error:
         raise _cannot("write", workdir, error) from error
-    if text is None:
-        write_atomic(path, json.dumps(config, indent=1) + "\n")
+    if text is None or not any((workdir / part).exists() for part in _COMPUTED):
+        write_atomic(path, json.dumps(config, indent=1) + "\n")  # nothing there can be mixed up
         return
     try:
         there = _flatten(json.loads(text))

@@ -25,7 +25,7 @@ def random_targets(key: jax.Array, labels: jax.Array, indices: jax.Array, num_cl
 
 
 def choose_targets(rule, logits, labels, *, key=None, indices=None, target_class=None):
-    """Target class of each image under `rule`; "best" has no single target: see `attack.attack`.
+    """Target class of each image under `rule` ("best" has no single one: `attack.attack_batch`).
 
     Args:
       rule: "random" (a wrong class, uniform), "runner_up" (the highest-logit wrong class),

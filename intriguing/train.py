@@ -51,7 +51,7 @@ def reconstruction_loss(sparsity: float, sparsity_weight: float) -> LossFn:
 
 
 def weight_decay_penalty(params: dict, weight_decay: Mapping[str, float]) -> jax.Array:
-    """sum over layers of lambda * sum(w^2) / k, k = units of the layer (the paper's section 4.2)."""
+    """sum over layers of lambda * sum(w^2) / k, k = units of the layer (section 4.2)."""
     kernels = [(decay, params[layer]["kernel"]) for layer, decay in weight_decay.items()]
     return sum((decay * jnp.sum(w**2) / w.shape[-1] for decay, w in kernels), jnp.zeros(()))
 
@@ -77,20 +77,29 @@ def train_step(model, tx, loss_fn, weight_decay, state: TrainState, batch: Datas
     return state._replace(params=params, opt_state=opt_state), loss
 
 
-def _check(dataset: Dataset, weight_decay: Mapping[str, float], params: dict, **sizes: float):
-    for name, size in sizes.items():
+def check_options(
+    *, num_epochs: int, batch_size: int, learning_rate: float, weight_decay: Mapping[str, float]
+) -> None:
+    """Raises InputError for numbers that make no sense; needs neither data nor model."""
+    for name, size in {"num_epochs": num_epochs, "batch_size": batch_size}.items():
         if size < 1:
             raise InputError(f"train.{name} is {size}: it must be at least 1")
-    if sizes["batch_size"] > len(dataset.images):
-        raise InputError(
-            f"train.batch_size is {sizes['batch_size']}, more than the {len(dataset.images)} "
-            "training images: make it smaller"
-        )
+    if not (np.isfinite(learning_rate) and learning_rate > 0):
+        raise InputError(f"train.learning_rate is {learning_rate}: it must be positive")
     for layer, decay in weight_decay.items():
-        if layer not in params:
-            raise InputError(f"weight_decay.{layer}: the layers are {', '.join(params)}")
         if not (np.isfinite(decay) and decay >= 0):
             raise InputError(f"weight_decay.{layer} is {decay}: it must be 0 or more")
+
+
+def _check_fit(dataset: Dataset, batch_size: int, weight_decay: Mapping, params: dict) -> None:
+    if batch_size > len(dataset.images):
+        raise InputError(
+            f"train.batch_size is {batch_size}, more than the {len(dataset.images)} training "
+            "images: make it smaller"
+        )
+    for layer in weight_decay:
+        if layer not in params:
+            raise InputError(f"weight_decay.{layer}: the layers are {', '.join(params)}")
 
 
 def fit(
@@ -138,11 +147,13 @@ def fit(
     """
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     weight_decay = dict(weight_decay or {})
-    num_batches = max(1, len(dataset.images) // max(1, batch_size))
+    check_options(num_epochs=num_epochs, batch_size=batch_size, learning_rate=learning_rate,
+                  weight_decay=weight_decay)  # fmt: skip
+    num_batches = max(1, len(dataset.images) // batch_size)
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_epochs * num_batches))
     init_key, data_key = jax.random.split(key)
     state = create_train_state(model, dataset.images.shape[1:], tx, init_key)
-    _check(dataset, weight_decay, state.params, num_epochs=num_epochs, batch_size=batch_size)
+    _check_fit(dataset, batch_size, weight_decay, state.params)
     state = jax.device_put(state, sharding.replicated(mesh))
     if checkpoint_dir is not None:
         latest = checkpoint.restore_latest(checkpoint_dir, state)

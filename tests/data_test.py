@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from intriguing import data
+from intriguing import data, data_files
 from intriguing.errors import InputError
 
 
@@ -138,12 +138,25 @@ class TestDigits:
 
         digits = load_digits()
         train, test = data.load("digits", "train"), data.load("digits", "test")
-        assert train.images.shape == (1438, 8, 8, 1) and test.images.shape == (359, 8, 8, 1)
+        assert train.images.shape == (1442, 8, 8, 1) and test.images.shape == (355, 8, 8, 1)
         assert train.images.dtype == np.float32 and train.labels.dtype == np.int32
         assert train.class_names == tuple("0123456789")
-        np.testing.assert_array_equal(test.images[..., 0] * 16, digits.images[4::5])
-        np.testing.assert_array_equal(test.labels, digits.target[4::5])
-        np.testing.assert_array_equal(train.images[4, ..., 0] * 16, digits.images[5])
+        rows = sorted(row.tobytes() for part in (train, test) for row in part.images * 16)
+        assert rows == sorted(row.tobytes() for row in np.float32(digits.images))
+        for label in range(10):  # every fifth of its class is test, and the order is the file's
+            of_class = digits.images[digits.target == label]
+            np.testing.assert_array_equal(
+                test.images[test.labels == label, ..., 0] * 16, of_class[4::5]
+            )
+            np.testing.assert_array_equal(
+                train.images[train.labels == label, ..., 0] * 16,
+                np.delete(of_class, slice(4, None, 5), axis=0),
+            )
+        np.testing.assert_array_equal(train.labels[:30], digits.target[:30])
+
+    def test_classes_are_even_in_both_splits(self):
+        train, test = (np.bincount(data.load("digits", split).labels) for split in data.SPLITS)
+        assert (train.min(), train.max(), test.min(), test.max()) == (140, 147, 34, 36)
 
     def test_num_examples_and_image_size(self):
         whole = data.load("digits", "test")
@@ -159,7 +172,7 @@ class TestDigits:
         [
             ({"split": "validation"}, ["validation", "train, test"]),
             ({"split": "test", "num_examples": 0}, ["num_examples is 0"]),
-            ({"split": "test", "num_examples": 360}, ["359", "360"]),
+            ({"split": "test", "num_examples": 356}, ["355", "356"]),
             ({"split": "test", "image_size": -1}, ["image_size is -1"]),
         ],
     )
@@ -375,7 +388,7 @@ class TestImageFolder:
         (tmp_path / "a" / "1.jpg").write_bytes(b"not an image")
         half = (tmp_path / "b" / "2.png").read_bytes()[:-40]
         (tmp_path / "b" / "2.png").write_bytes(half)
-        with caplog.at_level("WARNING", logger="absl"):
+        with caplog.at_level("WARNING", logger="intriguing"):
             dataset = self.load(tmp_path)
         assert dataset.labels.tolist() == [1, 0, 1]
         (record,) = caplog.records
@@ -409,7 +422,7 @@ class TestDecodeImage:
     def decode(self, image, image_size=None, channels=3, form="PNG"):
         file = io.BytesIO()
         image.save(file, form)
-        return data.decode_image(file, image_size, channels)
+        return data_files.decode_image(file, image_size, channels)
 
     def test_sixteen_bit_grey_keeps_its_range(self):
         values = np.array([[0, 257 * 7, 30_000, 65_535]], np.uint16)

@@ -194,6 +194,7 @@ def test_report_is_one_page_that_escapes_and_needs_nothing_else(tmp_path):
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = _Page(text)
     assert page.all("script") == page.all("link") == page.all("a") == []
+    assert "--share" in page.text["style"][0]
     assert "url(" not in text and "@import" not in text and "http" not in text
     (image,) = page.all("img")
     assert image["src"].startswith("data:image/png;base64,iVBOR")

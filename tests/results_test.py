@@ -182,6 +182,7 @@ def test_check_workdir_accepts_the_same_config(tmp_path):
 
 
 def test_check_workdir_names_what_differs(tmp_path):
+    (tmp_path / "results").mkdir()
     results.check_workdir(tmp_path, {"seed": 0, "attack": {"maxiter": 50, "tol": 0.1}})
     with pytest.raises(InputError) as caught:
         results.check_workdir(tmp_path, {"seed": 0, "attack": {"maxiter": 100}, "name": "a"})
@@ -194,8 +195,15 @@ def test_check_workdir_names_what_differs(tmp_path):
         results.check_workdir(tmp_path, {f"k{i}": i for i in range(7)})
 
 
+def test_check_workdir_where_nothing_was_computed_takes_the_new_config(tmp_path):
+    results.check_workdir(tmp_path, {"seed": 0})
+    results.check_workdir(tmp_path, {"seed": 1})
+    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 1}
+
+
 def test_check_workdir_damaged_config(tmp_path):
     (tmp_path / "config.json").write_text('{"seed"')
+    (tmp_path / "checkpoints").mkdir()
     with pytest.raises(InputError, match=r"config\.json is not JSON"):
         results.check_workdir(tmp_path, {"seed": 0})
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from intriguing import results, sharding
 from intriguing.errors import InputError
-from intriguing.experiments.build import versions
+from intriguing.experiments.build import check_config, versions
 from intriguing.experiments.cross_model import cross_model
 from intriguing.progress import logger
 
@@ -23,6 +23,7 @@ def run_experiment(config, workdir: Path, num_devices: int | None = None) -> dic
     if config.experiment not in EXPERIMENTS:
         known = ", ".join(EXPERIMENTS)
         raise InputError(f'config.experiment is "{config.experiment}": it must be one of {known}')
+    check_config(config)
     # Through JSON: a tuple that was read back from config.json must compare equal.
     results.check_workdir(workdir, json.loads(config.to_json()))
     mesh = sharding.make_mesh(num_devices)

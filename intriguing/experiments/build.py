@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from intriguing import attack, data, models, report, results, train
+from intriguing import attack, attack_inputs, data, models, report, results, targets, train
 from intriguing.errors import InputError
 from intriguing.progress import Progress, logger
 
@@ -27,10 +26,41 @@ def load_data(config) -> tuple[data.Dataset, data.Dataset]:
     return train_set, data.load(config.data.name, "test", **options)
 
 
+FAMILIES = ("fully_connected", "autoencoder_classifier")
+
+
+def check_config(config) -> None:
+    """Raises InputError for what no experiment can run with, before anything is computed."""
+    if not config.model_names:
+        raise InputError(f"model_names is empty: name some of {', '.join(config.models)}")
+    for name in config.model_names:
+        if name not in config.models:
+            raise InputError(f'model_names: "{name}" is not one of {", ".join(config.models)}')
+        spec = config.models[name]
+        if spec.family not in FAMILIES:
+            known = ", ".join(FAMILIES)
+            raise InputError(f'models.{name}.family is "{spec.family}": it must be one of {known}')
+        parts = [spec] if spec.family == "fully_connected" else [spec.autoencoder, spec.classifier]
+        for part in parts:
+            settings = {**config.train, **part}
+            wanted = ("num_epochs", "batch_size", "learning_rate", "weight_decay")
+            try:
+                train.check_options(**{key: settings[key] for key in wanted})
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
+    if config.attack.targets not in targets.RULES:
+        known = ", ".join(targets.RULES)
+        raise InputError(f'attack.targets is "{config.attack.targets}": it must be one of {known}')
+    options = dict(config.attack, num_lanes=config.attack.num_lanes or None)
+    for key in ("num_images", "targets", "target_class", "refine", "squared_norm"):
+        del options[key]
+    attack_inputs.check_options(**options)
+    if config.shard_size < 1 or config.data.num_train < 0:
+        raise InputError("shard_size must be at least 1 and data.num_train at least 0")
+
+
 def train_model(config, dataset: data.Dataset, name: str, workdir: Path, mesh):
     """Trains (or restores) the model that `config.models[name]` describes; its logits function."""
-    if name not in config.models:
-        raise InputError(f'model_names: "{name}" is not one of {", ".join(config.models)}')
     spec = config.models[name]
     key = jax.random.fold_in(jax.random.key(config.seed), config.model_names.index(name))
     options = {
@@ -40,15 +70,12 @@ def train_model(config, dataset: data.Dataset, name: str, workdir: Path, mesh):
         "name": f"training {name}",
         "log": metrics_logger(workdir, name),
     }
-    if spec.family not in models.MODELS:
-        known = ", ".join(models.MODELS)
-        raise InputError(f'models.{name}.family is "{spec.family}": it must be one of {known}')
     num_classes = len(dataset.class_names)
     if spec.family == "autoencoder_classifier":
         model = models.AutoencoderClassifier(spec.num_units, num_classes)
         phases = {"autoencoder": spec.autoencoder, "classifier": spec.classifier}
         params = train.fit_autoencoder_classifier(model, dataset, key, **phases, **options)
-    elif spec.family == "fully_connected":
+    else:
         model = models.FullyConnected(tuple(spec.hidden_sizes), num_classes)
         options["weight_decay"] = spec.weight_decay
         params = train.fit(model, dataset, key, **options).params
@@ -68,11 +95,12 @@ def metrics_logger(workdir: Path, name: str) -> Callable[..., None]:
 def attack_images(config, logits_fn, dataset, name: str, workdir: Path, key, mesh):
     """Attacks the first images of `dataset` shard by shard, resuming; returns a dict of arrays."""
     options = dict(config.attack)
+    options["num_lanes"] = options["num_lanes"] or None
     num_images = min(options.pop("num_images") or len(dataset.images), len(dataset.images))
 
     def compute(start: int, stop: int) -> dict[str, np.ndarray]:
         images, labels = dataset.images[start:stop], dataset.labels[start:stop]
-        result, target_labels = attack.attack(
+        result, target_labels = attack.attack_batch(
             logits_fn, images, labels, key=key, indices=np.arange(start, stop), mesh=mesh, **options
         )
         arrays = result._asdict()
@@ -115,7 +143,6 @@ def versions() -> dict[str, str]:
         "jax": jax.__version__,
         "numpy": np.__version__,
         "device": f"{len(jax.devices())} x {device.device_kind}",
-        "dtype": str(jnp.zeros(()).dtype),
     }
 
 

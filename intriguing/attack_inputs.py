@@ -1,0 +1,73 @@
+"""Refuses arrays and options that an attack cannot work with, each in one line."""
+
+import jax
+import numpy as np
+
+from intriguing.errors import InputError, first_line
+
+SOLVERS = ("batched", "jaxopt")
+
+
+def check_options(*, solver: str, tol: float, rtol: float, num_lanes: int | None, **counts: int):
+    """Raises InputError for an unknown solver, a tolerance or a count out of range."""
+    if solver not in SOLVERS:
+        raise InputError(f'attack.solver is "{solver}": it must be one of {", ".join(SOLVERS)}')
+    for name, value in {"num_lanes": 1 if num_lanes is None else num_lanes, **counts}.items():
+        if value < 1:
+            raise InputError(f"attack.{name} is {value}: it must be at least 1")
+    for name, value in {"tol": tol, "rtol": rtol}.items():
+        if not value > 0:
+            raise InputError(f"attack.{name} is {value}: it must be positive")
+
+
+def check_arrays(logits_fn, images, target_labels, bounds):
+    """Returns (images, lower, upper, target_labels) as numpy arrays, or raises InputError."""
+    images, target_labels = np.asarray(images), np.asarray(target_labels)
+    if not np.issubdtype(images.dtype, np.floating):
+        raise InputError(f"images have dtype {images.dtype}: give floats inside the bounds")
+    if images.ndim < 2 or not len(images):
+        raise InputError(f"images have shape {images.shape}: (batch, ...), at least one, is needed")
+    images = images.astype(jax.dtypes.canonicalize_dtype(images.dtype))  # float64 only under x64
+    lower, upper = _check_bounds(images, bounds)
+    num_classes = _check_model(logits_fn, images)
+    if target_labels.shape != images.shape[:1]:
+        wanted = f"one per image, ({len(images)},)"
+        raise InputError(f"target_labels have shape {target_labels.shape}: {wanted}, is needed")
+    if not np.issubdtype(target_labels.dtype, np.integer):
+        raise InputError(f"target_labels have dtype {target_labels.dtype}: give integers")
+    least, most = target_labels.min(), target_labels.max()
+    if least < 0 or most >= num_classes:
+        spans = f"target_labels span {least} to {most}"
+        raise InputError(f"{spans}: the classes are 0 to {num_classes - 1}")
+    return images, lower, upper, target_labels.astype(np.int32)
+
+
+def _check_bounds(images, bounds):
+    try:
+        lower, upper = (np.broadcast_to(np.asarray(b, images.dtype), images.shape) for b in bounds)
+    except (TypeError, ValueError) as error:
+        wanted = f"(lower, upper), scalars or arrays that broadcast to images {images.shape}"
+        raise InputError(f"bounds must be {wanted}: {error}") from error
+    if not (lower <= upper).all():
+        raise InputError("bounds: lower exceeds upper (or one is NaN) somewhere")
+    inside = (images >= lower) & (images <= upper)  # False for NaN too
+    if not inside.all():
+        first = int(np.argmin(inside.reshape(len(images), -1).all(axis=-1)))
+        span = f"{images[first].min():g} to {images[first].max():g}"
+        raise InputError(
+            f"image {first} has pixels outside the bounds or NaN (it spans {span}): scale it or "
+            "pass other bounds"
+        )
+    return lower, upper
+
+
+def _check_model(logits_fn, images) -> int:
+    """Number of classes of a model that takes these images."""
+    try:
+        logits = jax.eval_shape(logits_fn, jax.ShapeDtypeStruct(images.shape, images.dtype))
+    except Exception as error:  # whatever a model raises at a shape that it cannot take
+        reason = first_line(error)
+        raise InputError(f"logits_fn cannot take images {images.shape}: {reason}") from error
+    if getattr(logits, "ndim", 0) != 2 or logits.shape[0] != len(images) or logits.shape[1] < 2:
+        raise InputError(f"logits_fn must return logits (batch, 2 classes or more), not {logits}")
+    return logits.shape[1]

@@ -1,0 +1,132 @@
+"""Data sets that TFDS has prepared, read without TensorFlow and without touching a network."""
+
+import difflib
+import io
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from intriguing.data_files import (
+    DECODE_ERRORS,
+    Request,
+    Stored,
+    decode_image,
+    first_line,
+    require_path,
+)
+from intriguing.errors import InputError
+
+_NAME = re.compile(r"\w+(/[\w.+=-]+)?(:[\d.]+)?")  # name/config:version
+_READ_SIZE = 1024  # encoded examples held in memory at once
+
+
+def load_tfds(request: Request, other_names: Iterable[str] = ()) -> Stored:
+    """Reads a prepared data set; `other_names` are no TFDS names, but may be what was meant."""
+    folder = _find_prepared(request) or _prepare(request, tuple(other_names))
+    import tensorflow_datasets as tfds  # takes seconds to import
+
+    builder, source = _open(folder, request)
+    features = dict(builder.info.features.items())
+    image, label = features.get("image"), features.get("label")
+    if not (isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)):
+        raise InputError(
+            f"{folder}: needs an image and a class label, its features are {', '.join(features)}"
+        )
+    channels = image.shape[-1]
+    if image.np_dtype != np.uint8 or channels not in (1, 3):
+        raise InputError(f"{folder}: images of {channels} x {image.np_dtype}, not 1 or 3 x uint8")
+    num = min(len(source), request.num_examples or len(source))
+    images, labels = [], []
+    for index, example in enumerate(_read(source, num, folder)):
+        try:
+            pixels = decode_image(io.BytesIO(example["image"]), request.image_size, channels)
+        except DECODE_ERRORS as error:
+            raise InputError(f"{folder}: image {index}: {first_line(error)}") from error
+        if images and pixels.shape != images[0].shape:
+            sizes = f"image 0 is {images[0].shape}, image {index} is {pixels.shape}"
+            raise InputError(
+                f"{folder}: {sizes}: give one image_size (--config.data.image_size) to all"
+            )
+        images.append(pixels)
+        labels.append(example["label"])
+    return Stored(np.array(images), np.array(labels), label.names, str(folder))
+
+
+def _open(folder: Path, request: Request):
+    """Opens a prepared folder as (builder, random-access source), without TensorFlow."""
+    import tensorflow_datasets as tfds
+    from google.protobuf import json_format
+
+    try:
+        builder = tfds.builder_from_directory(folder)
+        splits = {"train": ("train",), "test": ("test", "validation")}[request.split]
+        split = next((name for name in splits if name in builder.info.splits), request.split)
+        # Images stay encoded: our decoder is faster, and the same with and without OpenCV.
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        return builder, builder.as_data_source(split=split, decoders=decoders)
+    except (OSError, ValueError, RuntimeError, json_format.Error) as error:
+        raise InputError(
+            f"{folder}: {first_line(error)} If it is damaged or not array_record, move it away"
+            f" and prepare it again: {_prepare_command(request)}"
+        ) from error
+
+
+def _read(source, num: int, folder: Path) -> Iterator[dict]:
+    try:
+        for start in range(0, num, _READ_SIZE):
+            yield from source.__getitems__(range(start, min(start + _READ_SIZE, num)))
+    except (OSError, RuntimeError) as error:  # array_record raises RuntimeError for a damaged file
+        raise InputError(f"{folder}: unreadable ({first_line(error)}): prepare it again") from error
+
+
+def _find_prepared(request: Request) -> Path | None:
+    """Looks on disk only: TFDS itself would ask the network, for minutes if there is none."""
+    if request.data_dir is None or not _NAME.fullmatch(request.name):
+        return None
+    for base in (request.data_dir, request.data_dir / "tfds"):
+        folder = base / request.name.replace(":", "/")
+        depths = ("", "*/", "*/*/")  # of the version below name/config:version, name/config, name
+        infos = [path for depth in depths for path in folder.glob(f"{depth}dataset_info.json")]
+        found = sorted(path.parent.relative_to(base) for path in infos)
+        if len(found) > 1:
+            names = ", ".join(f"{path.parent.as_posix()}:{path.name}" for path in found)
+            raise InputError(f"{base}: has {names}: write one of these for {request.name!r}")
+        if found:
+            return base / found[0]
+    return None
+
+
+def _prepare(request: Request, other_names: tuple[str, ...]) -> Path:
+    """Downloads and prepares if that was asked for; otherwise raises at once."""
+    import tensorflow_datasets as tfds
+
+    known = tfds.list_builders(with_community_datasets=False)  # from the package, no network
+    if not _NAME.fullmatch(request.name) or re.split("[/:]", request.name)[0] not in known:
+        nearest = difflib.get_close_matches(request.name, {*other_names, *known})
+        names = ", ".join(nearest) or f"{', '.join(other_names)} or a TFDS name"
+        raise InputError(f"no data set {request.name!r}: did you mean {names}?")
+    root = require_path(request)
+    if not request.download:
+        idx_hint = f", or put the four idx files in {root / 'mnist'}"
+        raise InputError(
+            f"{request.name} is not prepared in {root}: run {_prepare_command(request)}, or let"
+            " --config.data.download=True do the second (it needs a network)"
+            + (idx_hint if request.name == "mnist" else "")
+        )
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"{request.name}: download needs TensorFlow (only this once): `pip install tensorflow`"
+        ) from error
+    builder = tfds.builder(request.name, data_dir=root / "tfds", file_format="array_record")
+    builder.download_and_prepare()
+    return Path(builder.data_dir)
+
+
+def _prepare_command(request: Request) -> str:
+    arguments = f"{request.name!r}, data_dir='{request.data_dir}/tfds', file_format='array_record'"
+    script = f"import tensorflow_datasets as tfds; tfds.builder({arguments}).download_and_prepare()"
+    return f'`pip install tensorflow` and `python -c "{script}"`'

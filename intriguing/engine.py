@@ -1,0 +1,313 @@
+"""The search on c for many images at once, with in-flight batching, in one jitted loop.
+
+A lane works on one image: it minimises |r| + loss / c for one c, moves on to the next c the moment
+that solve ends, and takes the next image of the queue when its search is over. Every loop step
+evaluates the network once, forward and backward, for all lanes, whatever stage each is at.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from intriguing import lbfgs_step, penalty_search
+from intriguing.lbfgs_step import Status
+
+STEPS_PER_REFILL = 8  # finished lanes are emptied and refilled once in so many steps
+
+
+class Options(NamedTuple):
+    """Static settings of the engine; see `attack.minimal_perturbation`."""
+
+    num_penalties: int
+    maxiter: int
+    tol: float
+    rtol: float
+    history_size: int
+    squared_norm: bool
+
+
+class Lane(NamedTuple):
+    """One image under way; pixels are flat, (n,).
+
+    Fields:
+      index: row of the image in the caller's arrays, -1 for an empty lane.
+      image, lower, upper, target_label: the problem.
+      step: the solver's state at the present c.
+      loss, margin: cross-entropy at `step.x`, and logit of the target minus the highest other.
+      search: the search on c.
+      best_image, best_norm, best_penalty: the smallest success so far; norm infinity if none.
+      num_solves, solve_evals, num_evals: values of c done; evaluations at this c, and in all.
+      non_finite: whether NaN or infinity was met.
+      done: the search is over (or the lane is empty).
+    """
+
+    index: jax.Array
+    image: jax.Array
+    lower: jax.Array
+    upper: jax.Array
+    target_label: jax.Array
+    step: lbfgs_step.StepState
+    loss: jax.Array
+    margin: jax.Array
+    search: penalty_search.PenaltySearch
+    best_image: jax.Array
+    best_norm: jax.Array
+    best_penalty: jax.Array
+    num_solves: jax.Array
+    solve_evals: jax.Array
+    num_evals: jax.Array
+    non_finite: jax.Array
+    done: jax.Array
+
+
+class Queue(NamedTuple):
+    """Images to attack: `index` (q,), -1 for padding at the end, and the rest (q, n) or (q,)."""
+
+    index: jax.Array
+    image: jax.Array
+    lower: jax.Array
+    upper: jax.Array
+    target_label: jax.Array
+
+
+class Finished(NamedTuple):
+    """Rows of finished images, in the order of finishing; `index` is -1 where there is none."""
+
+    index: jax.Array
+    best_image: jax.Array
+    best_norm: jax.Array
+    best_penalty: jax.Array
+    num_evals: jax.Array
+    non_finite: jax.Array
+
+
+def empty_lanes(num_lanes: int, n: int, dtype, history_size: int) -> Lane:
+    """Lanes that wait for an image."""
+
+    def lane(_):
+        pixels, zero = jnp.zeros(n, dtype), jnp.zeros((), jnp.int32)
+        number, no = jnp.zeros((), dtype), jnp.asarray(False)
+        return Lane(
+            index=zero - 1, image=pixels, lower=pixels, upper=pixels, target_label=zero,
+            step=lbfgs_step.init(pixels, history_size), loss=number, margin=number,
+            search=penalty_search.start(number + 1), best_image=pixels, best_norm=number + jnp.inf,
+            best_penalty=number, num_solves=zero, solve_evals=zero, num_evals=zero, non_finite=no,
+            done=~no,
+        )  # fmt: skip
+
+    return jax.vmap(lane)(jnp.arange(num_lanes))
+
+
+def norm_and_unit(r):
+    """|r| and its gradient r / |r|; both 0 at r = 0."""
+    squared = jnp.dot(r, r)
+    norm = jnp.sqrt(squared)
+    return norm, r / jnp.where(squared > 0, norm, 1.0)
+
+
+def distance_term(r, squared_norm: bool):
+    """The first term of the objective, |r| or |r|^2, its gradient, and |r|."""
+    norm, unit = norm_and_unit(r)
+    return (norm**2, 2 * r, norm) if squared_norm else (norm, unit, norm)
+
+
+def first_penalty(loss_grad):
+    """Half the norm of the loss gradient at x: about the c at which two classes draw level.
+
+    Between two classes the loss is log(1 + exp(-margin)): its gradient is half that of the margin
+    where they meet, and about all of it at x. Stationarity of c |r| + loss says c = |grad loss|.
+    """
+    norm, _ = norm_and_unit(loss_grad)
+    return jnp.where(jnp.isfinite(norm) & (norm > 1e-6), 0.5 * norm, 1.0).astype(norm.dtype)
+
+
+def update_lane(lane: Lane, loss, loss_grad, margin, slot, options: Options) -> Lane:
+    """Takes in the loss, its gradient and the margin at `lane.step.trial`; proposes the next."""
+    fresh = lane.step.num_iters < 0
+    start = penalty_search.start(first_penalty(loss_grad))
+    search = jax.tree.map(functools.partial(jnp.where, fresh), start, lane.search)
+    c, trial = search.penalty_weight, lane.step.trial
+
+    distance, distance_grad, norm = distance_term(trial - lane.image, options.squared_norm)
+    better = (margin > 0) & (norm < lane.best_norm) & ~lane.done
+    step, accept = lbfgs_step.accept_or_shrink(
+        lane.step, distance + loss / c, distance_grad + loss_grad / c,
+        lane.lower, lane.upper, slot, rtol=options.rtol,
+    )  # fmt: skip
+    step = lbfgs_step.update_status(step, lane.lower, lane.upper, tol=options.tol)
+    lane = lane._replace(
+        loss=jnp.where(accept, loss, lane.loss),
+        margin=jnp.where(accept, margin, lane.margin),
+        best_image=jnp.where(better, trial, lane.best_image),
+        best_norm=jnp.where(better, norm, lane.best_norm),
+        best_penalty=jnp.where(better, c, lane.best_penalty),
+        num_evals=lane.num_evals + ~lane.done,
+        solve_evals=lane.solve_evals + 1,
+        non_finite=lane.non_finite | (~jnp.isfinite(loss) & ~lane.done),
+    )
+    lane, step, over = next_penalty(lane, step, search, options)
+    step = lbfgs_step.propose(step, accept | over, lane.lower, lane.upper, slot)
+    return lane._replace(step=step)
+
+
+def next_penalty(lane: Lane, step, search, options: Options):
+    """If the solve is over, moves the solver to the next c; returns (lane, step, over).
+
+    f and its gradient at x for the new c follow from those for the old one: no evaluation is spent.
+    """
+    over = (step.status != Status.RUNNING) | (lane.solve_evals >= options.maxiter)
+    advanced = penalty_search.advance(search, lane.margin)
+    distance, distance_grad, _ = distance_term(step.x - lane.image, options.squared_norm)
+    ratio = search.penalty_weight / advanced.penalty_weight
+    loss_grad = ratio * (step.grad - distance_grad)
+    num_solves = lane.num_solves + over
+    finished = (num_solves >= options.num_penalties) | penalty_search.is_narrow(advanced)
+    finished |= (step.status == Status.NON_FINITE) | (lane.best_norm == 0)
+
+    select = functools.partial(jnp.where, over)
+    step = step._replace(
+        value=select(distance + lane.loss / advanced.penalty_weight, step.value),
+        grad=select(distance_grad + loss_grad, step.grad),
+        stepsize=select(1.0, step.stepsize),
+        num_backtracks=select(0, step.num_backtracks),
+        num_flat=select(0, step.num_flat),
+        status=select(Status.RUNNING, step.status),
+    )
+    lane = lane._replace(
+        search=jax.tree.map(select, advanced, search),
+        num_solves=num_solves,
+        solve_evals=select(0, lane.solve_evals),
+        done=lane.done | (over & finished),
+    )
+    return lane, step, over
+
+
+def evaluate(logits_fn, images, target_labels):
+    """Cross-entropy, its gradient, and the margin of the target, for each row: one pass."""
+    logits, vjp = jax.vjp(logits_fn, images)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, target_labels)
+    target = jax.nn.one_hot(target_labels, logits.shape[-1], dtype=bool)
+    (grad,) = vjp(jax.nn.softmax(logits) - target)
+    others = jnp.where(target, -jnp.inf, logits).max(axis=-1)
+    return loss, grad, jnp.where(target, logits, 0).sum(axis=-1) - others
+
+
+def penalty_objective(logits_fn, image, target_label, penalty_weight, squared_norm=False):
+    """The function that is minimised for one image: z -> (|z - image| + loss / c, its gradient).
+
+    The paper's `c |r| + loss` divided by c: the same minimiser, on a scale that float32 can resolve
+    for every c, so that one tolerance serves for all. Finite at z = image.
+    """
+
+    def value_and_grad(z):
+        label = jnp.asarray(target_label).reshape(1)
+        loss, loss_grad, _ = evaluate(logits_fn, z[None], label)
+        distance, grad, _ = distance_term((z - image).ravel(), squared_norm)
+        return distance + loss[0] / penalty_weight, (
+            grad.reshape(z.shape) + loss_grad[0] / penalty_weight
+        )
+
+    return value_and_grad
+
+
+def refill(lanes: Lane, queue: Queue, taken, finished: Finished, num_finished):
+    """Writes finished lanes out and gives every free lane the next image of the queue."""
+    leaving = lanes.done & (lanes.index >= 0)
+    rows = jnp.where(
+        leaving, num_finished + jnp.cumsum(leaving, dtype=jnp.int32) - 1, len(finished.index)
+    )
+    finished = Finished(*(
+        getattr(finished, name).at[rows].set(getattr(lanes, name), mode="drop")
+        for name in Finished._fields
+    ))  # fmt: skip
+    places = jnp.where(
+        lanes.done, taken + jnp.cumsum(lanes.done, dtype=jnp.int32) - 1, len(queue.index)
+    )
+    index = queue.index.at[places].get(mode="fill", fill_value=-1)
+    enter = index >= 0
+
+    def put(new, old):
+        return jnp.where(enter.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+    image, lower, upper, target = (array.at[places].get(mode="clip") for array in queue[1:])
+    step, history = lanes.step, lanes.step.history
+    lanes = lanes._replace(
+        index=jnp.where(leaving | enter, index, lanes.index),
+        image=put(image, lanes.image),
+        lower=put(lower, lanes.lower),
+        upper=put(upper, lanes.upper),
+        target_label=put(target, lanes.target_label),
+        step=step._replace(
+            x=put(image, step.x), trial=put(image, step.trial), grad=put(0.0, step.grad),
+            value=put(jnp.inf, step.value), num_iters=put(-1, step.num_iters),
+            num_flat=put(0, step.num_flat), num_backtracks=put(0, step.num_backtracks),
+            status=put(Status.RUNNING, step.status), stepsize=put(1.0, step.stepsize),
+            history=history._replace(rho=put(0.0, history.rho)),
+        ),
+        best_norm=put(jnp.inf, lanes.best_norm),
+        best_penalty=put(0.0, lanes.best_penalty),
+        num_solves=put(0, lanes.num_solves),
+        solve_evals=put(0, lanes.solve_evals),
+        num_evals=put(0, lanes.num_evals),
+        non_finite=put(False, lanes.non_finite),
+        done=lanes.done & ~enter,
+    )  # fmt: skip
+    return (
+        lanes,
+        taken + enter.sum(dtype=jnp.int32),
+        finished,
+        num_finished + leaving.sum(dtype=jnp.int32),
+    )
+
+
+def run(logits_fn, lanes: Lane, queue: Queue, drain, image_shape, options: Options):
+    """Works until the queue is empty or, if `drain`, until all lanes are.
+
+    Args:
+      logits_fn: images (lanes, *image_shape) -> logits.
+      lanes: as left by the last call, or `empty_lanes`.
+      queue: images to take.
+      drain: bool scalar; if false, lanes that are still at work are returned at work.
+      image_shape: shape of one image.
+      options: static.
+
+    Returns:
+      (lanes, Finished with room for every image of the queue and every lane, lane steps that
+      worked on an image, all lane steps).
+    """
+    num_lanes, n = lanes.image.shape
+    capacity = len(queue.index) + num_lanes
+    finished = Finished(*(
+        jnp.zeros((capacity, *getattr(lanes, name).shape[1:]), getattr(lanes, name).dtype)
+        for name in Finished._fields
+    ))  # fmt: skip
+    finished = finished._replace(index=finished.index - 1)
+    num_queued = (queue.index >= 0).sum(dtype=jnp.int32)
+    update = jax.vmap(functools.partial(update_lane, options=options), (0, 0, 0, 0, None))
+
+    def one_step(i, carry):
+        lanes, first_slot, busy = carry
+        images = lanes.step.trial.reshape(num_lanes, *image_shape)
+        loss, grad, margin = evaluate(logits_fn, images, lanes.target_label)
+        slot = (first_slot + i) % options.history_size
+        busy += (~lanes.done).sum(dtype=jnp.int32)
+        return update(lanes, loss, grad.reshape(num_lanes, n), margin, slot), first_slot, busy
+
+    def keep_going(carry):
+        lanes, taken, *_ = carry
+        return (taken < num_queued) | (drain & (~lanes.done).any())
+
+    def body(carry):
+        lanes, taken, finished, num_finished, steps, busy = carry
+        lanes, _, busy = jax.lax.fori_loop(0, STEPS_PER_REFILL, one_step, (lanes, steps, busy))
+        lanes, taken, finished, num_finished = refill(lanes, queue, taken, finished, num_finished)
+        return lanes, taken, finished, num_finished, steps + STEPS_PER_REFILL, busy
+
+    zero = jnp.zeros((), jnp.int32)
+    lanes, taken, finished, num_finished = refill(lanes, queue, zero, finished, zero)
+    carry = (lanes, taken, finished, num_finished, zero, zero)
+    lanes, _, finished, _, steps, busy = jax.lax.while_loop(keep_going, body, carry)
+    return lanes, finished, busy, steps * num_lanes

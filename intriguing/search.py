@@ -1,0 +1,118 @@
+"""Feeds images to a search on c, engine or stock solver, and brings its results back to the host.
+
+Device memory holds `num_lanes` images at work and a queue of a few times as many.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from intriguing import engine, sharding, stock_search
+from intriguing.engine import Finished, Queue
+
+QUEUE_LENGTH = 4  # images handed to the device at a time, per lane
+LANE_PIXELS = {"cpu": 2**17, "gpu": 2**24, "tpu": 2**24}  # pixels that a device's lanes hold
+
+
+class Utilisation(NamedTuple):
+    """`busy`: lane steps that worked on an image; `total`: all lane steps."""
+
+    busy: int
+    total: int
+
+
+def choose_num_lanes(images, num_lanes: int | None, mesh) -> int:
+    """Lanes over all devices: `num_lanes` each or, if None, as many as suit the kind of device.
+
+    On a CPU as many as keep the solver's arrays in cache; never more than there are images.
+    """
+    if num_lanes is None:
+        budget = LANE_PIXELS.get(mesh.devices.flat[0].platform, LANE_PIXELS["gpu"])
+        num_lanes = int(np.clip(budget // max(images[0].size, 1), 8, 8192))
+    return min(num_lanes, -(-len(images) // mesh.size)) * mesh.size
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "image_shape", "options"))
+def run_engine(logits_fn, lanes, queue, drain, mesh, image_shape, options):
+    """`engine.run` on each device, with its own lanes and its own part of the queue."""
+
+    def on_device(shared, lanes, queue):
+        logits_fn, drain = shared
+        lanes, finished, busy, total = engine.run(
+            logits_fn, lanes, queue, drain, image_shape, options
+        )
+        return lanes, finished, busy[None], total[None]
+
+    return sharding.map_devices(on_device, mesh)((logits_fn, drain), lanes, queue)
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "image_shape", "options"))
+def _run_stock(logits_fn, queue, mesh, image_shape, options):
+    def on_device(logits_fn, queue):
+        return stock_search.run(logits_fn, queue, image_shape, options)
+
+    return sharding.map_devices(on_device, mesh)(logits_fn, queue)
+
+
+def batched(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterator[Finished]:
+    """Streams the images through the engine; yields rows as they finish, as numpy arrays."""
+    images = arrays[0]
+    lanes = engine.empty_lanes(num_lanes, images[0].size, images.dtype, options.history_size)
+    lanes = jax.device_put(lanes, sharding.split(mesh))
+    length = QUEUE_LENGTH * num_lanes
+    steps = np.zeros(2, np.int64)
+    for start in range(0, len(images), length):
+        queue = make_queue(arrays, start, length, mesh)
+        drain = jnp.asarray(start + length >= len(images))
+        lanes, finished, busy, total = run_engine(
+            logits_fn, lanes, queue, drain, mesh, images.shape[1:], options
+        )
+        finished = jax.tree.map(np.asarray, finished)
+        steps += np.asarray(busy).sum(), np.asarray(total).sum()
+        kept = np.flatnonzero(finished.index >= 0)
+        yield Finished(*(array[kept] for array in finished))
+    if utilisation is not None:
+        utilisation(Utilisation(*steps.tolist()))
+
+
+def stock(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterator[Finished]:
+    """Batches of `num_lanes` images through jaxopt's solver; yields their rows."""
+    del utilisation
+    images = arrays[0]
+    for start in range(0, len(images), num_lanes):
+        queue = make_queue(arrays, start, num_lanes, mesh)
+        finished = _run_stock(logits_fn, queue, mesh, images.shape[1:], options)
+        finished = jax.tree.map(np.asarray, finished)
+        kept = np.flatnonzero(finished.index >= 0)
+        yield Finished(*(array[kept] for array in finished))
+
+
+SOLVERS = {"batched": batched, "jaxopt": stock}
+
+
+def make_queue(arrays, start: int, length: int, mesh) -> Queue:
+    """Images from `start` on, flat, dealt out among the devices; padded with index -1."""
+    index = np.arange(start, start + length)
+    index = np.where(index < len(arrays[0]), index, -1)
+    index = index.reshape(-1, mesh.size).T.ravel()  # dealt round: the last chunk is even too
+    images, lower, upper = (array[index].reshape(length, -1) for array in arrays[:3])
+    queue = Queue(index.astype(np.int32), images, lower, upper, arrays[3][index])
+    return jax.device_put(queue, sharding.split(mesh))
+
+
+def in_batches(parts: Iterator[Finished], batch_size: int, num_images: int) -> Iterator[Finished]:
+    """Regroups rows into batches of `batch_size`; the last one is smaller."""
+    num_seen, waiting = 0, []
+    for part in parts:
+        num_seen += len(part.index)
+        waiting.append(part)
+        rows = Finished(*(np.concatenate(fields) for fields in zip(*waiting, strict=True)))
+        least = 1 if num_seen == num_images else batch_size
+        while len(rows.index) >= least:
+            yield Finished(*(field[:batch_size] for field in rows))
+            rows = Finished(*(field[batch_size:] for field in rows))
+        waiting = [rows]

@@ -1,0 +1,37 @@
+"""For all tests: where the real data must be there, a test that was skipped for want of it fails.
+
+`.ci/run` sets INTRIGUING_DATA_REQUIRED=1. Such a skip says "INTRIGUING_DATA" in its reason. And
+arrays of different ranks do not add up unless somebody wrote the axes.
+"""
+
+import os
+
+import pytest
+
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")  # before anybody imports jax
+REQUIRED = os.environ.get("INTRIGUING_DATA_REQUIRED") == "1"
+
+
+def _skipped_for_data(terminal) -> list[str]:
+    return [
+        report.nodeid
+        for report in terminal.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple) and "INTRIGUING_DATA" in report.longrepr[2]
+    ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    # Under pytest-xdist the workers have no terminal: only the controller judges, with all reports.
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    passed = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if REQUIRED and passed and terminal is not None and _skipped_for_data(terminal):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    missed = _skipped_for_data(terminalreporter) if REQUIRED else []
+    if missed:
+        terminalreporter.section("INTRIGUING_DATA_REQUIRED=1, but these were skipped", red=True)
+        for nodeid in missed:
+            terminalreporter.line(f"FAILED {nodeid}: the real data sets are not there", red=True)

@@ -1,0 +1,41 @@
+"""Tests for ../README.md and ../BUILD.md: the example runs, and nothing there is left out."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    result, images, labels = names["result"], names["images"], names["labels"]
+    assert result.success.all()
+    assert (names["logits_fn"](result.adv_images).argmax(axis=-1) == (labels + 1) % 10).all()
+    assert result.adv_images.min() >= 0 and result.adv_images.max() <= 1
+    change = (result.adv_images - images).reshape(len(images), -1)
+    np.testing.assert_allclose(result.distortion, np.sqrt((change**2).mean(axis=1)), rtol=1e-5)
+
+
+def test_readme_names_every_config():
+    text = (ROOT / "README.md").read_text()
+    paths = [f"configs/{path.name}" for path in (ROOT / "configs").glob("[!_]*.py")]
+    missing = [path for path in paths if f"`{path}`" not in text]
+    assert not missing, f"add {missing} to the table of configs in README.md"
+
+
+def test_build_names_every_module():
+    text = (ROOT / "BUILD.md").read_text()
+    paths = [path.relative_to(ROOT / "intriguing") for path in (ROOT / "intriguing").rglob("*.py")]
+    missing = [str(path) for path in paths if f" {path.as_posix()} " not in text]
+    assert not missing, f"add {missing} to the tree in BUILD.md"
+
+
+def test_the_result_fields_are_explained():
+    from intriguing.attack import AttackResult
+
+    text = (ROOT / "README.md").read_text()
+    assert all(f"| `{field}` |" in text for field in AttackResult._fields)

@@ -1,0 +1,120 @@
+"""Tests for ../intriguing/sharding.py: eight CPU devices, in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from intriguing import sharding
+from intriguing.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+NUM_IMAGES = 11  # not a multiple of 8: the batch is padded
+
+SCRIPT = """
+import json, sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.tree_util import Partial
+from intriguing import attack, data, models, sharding, train
+from intriguing.errors import InputError
+
+NUM_IMAGES = int(sys.argv[1])
+found = {"num_devices": len(jax.devices())}
+rng = np.random.default_rng(0)
+images = rng.uniform(size=(NUM_IMAGES, 6)).astype(np.float32)
+weights = rng.normal(size=(6, 3)).astype(np.float32)
+targets = (images @ weights).argmin(axis=1)
+logits_fn = Partial(lambda weights, images: images @ weights, weights)
+for num in (1, 8):
+    mesh = sharding.make_mesh(num)
+    result = attack.minimal_perturbation(logits_fn, images, targets, num_penalties=6, mesh=mesh)
+    found[f"attack {num}"] = {name: a.tolist() for name, a in result._asdict().items()}
+
+model = models.FullyConnected((5,))
+digits = data.take(data.load("digits", "train"), slice(64))
+options = {"num_epochs": 4, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": {"fc1": 0.1}}
+for batch_size in (16, 12):
+    options["batch_size"] = batch_size
+    for num in (1, 8):
+        mesh = sharding.make_mesh(num)
+        state = train.fit(model, digits, jax.random.key(0), mesh=mesh, **options)
+        leaves = jax.tree.leaves(state.params)
+        found[f"params {batch_size} {num}"] = [a.ravel().tolist() for a in leaves]
+        found[f"spread {num}"] = len(leaves[0].sharding.device_set)
+
+mapped = sharding.map_devices(lambda shared, x: x * shared + x.shape[0], sharding.make_mesh(8))
+found["mapped"] = jax.jit(mapped)(jnp.float32(2.0), jnp.arange(16.0)).tolist()
+try:
+    sharding.make_mesh(9)
+except InputError as error:
+    found["make_mesh(9)"] = str(error)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found():
+    env = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(NUM_IMAGES)],
+        env=env, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_the_process_has_eight_devices(found):
+    assert found["num_devices"] == 8
+
+
+def test_attack_on_eight_devices_is_that_on_one(found):
+    one, eight = ({k: np.array(v) for k, v in found[f"attack {n}"].items()} for n in (1, 8))
+    assert one["success"].shape == (NUM_IMAGES,) and one["success"].mean() > 0.7
+    np.testing.assert_array_equal(eight["success"], one["success"])
+    np.testing.assert_array_equal(eight["status"], one["status"])
+    np.testing.assert_allclose(eight["distortion"], one["distortion"], rtol=1e-3)
+    reached = one["success"]
+    assert (one["distortion"][reached] > 0).all()
+    assert len(set(one["distortion"][reached].tolist())) == reached.sum()  # or order is untested
+
+
+@pytest.mark.parametrize("batch_size", [16, 12])  # 12 images on 8 devices: uneven
+def test_training_on_eight_devices_is_close_to_one(found, batch_size):
+    assert found["spread 8"] == 8 and found["spread 1"] == 1
+    params = (found[f"params {batch_size} {num}"] for num in (1, 8))
+    for one, eight in zip(*params, strict=True):
+        # Sums of a batch in another order, through 16 steps of Adam.
+        np.testing.assert_allclose(eight, one, rtol=1e-3, atol=1e-4)
+
+
+def test_map_devices_splits_and_shares(found):
+    assert found["mapped"] == [2 * i + 2 for i in range(16)]  # two rows on each of 8 devices
+
+
+def test_more_devices_than_there_are(found):
+    assert found["make_mesh(9)"] == "num_devices is 9: this machine has 1 to 8"
+
+
+@pytest.mark.parametrize("num_devices", [0, -1])
+def test_no_devices(num_devices):
+    with pytest.raises(InputError, match=f"num_devices is {num_devices}"):
+        sharding.make_mesh(num_devices)
+
+
+def test_a_mesh_of_one():
+    mesh = sharding.make_mesh(1)
+    assert mesh.size == 1 and mesh.axis_names == (sharding.DATA,)
+    assert sharding.make_mesh().size == len(jax.devices())
+    array = jax.device_put(np.arange(4.0), sharding.split(mesh))
+    assert array.sharding.spec == jax.sharding.PartitionSpec(sharding.DATA)
+    assert jax.device_put(1.0, sharding.replicated(mesh)).sharding.is_fully_replicated
