@@ -134,7 +134,8 @@ def minimal_perturbation(
       refine: after the search on c, shrink r to a local minimum of |r|; False is the paper's
         protocol.
       solver: "batched", the engine with in-flight batching, or "jaxopt", the stock LBFGSB.
-      num_penalties: values of c that are tried for each image, at most.
+      num_penalties: values of c that are tried for each image, at most; an image that has not
+        been made adversarial by then gets `engine.MORE_PENALTIES` more.
       maxiter: evaluations (jaxopt: iterations) per value of c, at most.
       tol: a solve ends when its projected gradient, of |r| + loss / c, is at most this.
       rtol: a solve ends when three steps in a row lower the objective by less than this fraction.

@@ -25,8 +25,10 @@ def save(directory: str | Path, step: int, tree) -> None:
             shutil.rmtree(directory / str(old))
 
 
-def restore_latest(directory: str | Path, like) -> tuple[int, object] | None:
-    """Reads the newest step in `directory` into the shapes, dtypes and shardings of `like`.
+def restore_latest(directory: str | Path, like, sharding=None) -> tuple[int, object] | None:
+    """Reads the newest step in `directory` into the shapes and dtypes of `like`.
+
+    `like` is a pytree of arrays, or of `jax.ShapeDtypeStruct` for which `sharding` is used.
 
     Returns (step, tree), or None if there is no checkpoint.
 
@@ -37,7 +39,9 @@ def restore_latest(directory: str | Path, like) -> tuple[int, object] | None:
     steps = _steps(directory)
     if not steps:
         return None
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding or x.sharding), like
+    )
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return steps[-1], checkpointer.restore(directory / str(steps[-1]), abstract)

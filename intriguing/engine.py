@@ -15,6 +15,7 @@ import optax
 from intriguing import lbfgs_step, penalty_search
 from intriguing.lbfgs_step import Status
 
+MORE_PENALTIES = 12  # values of c that an image without any success gets on top
 STEPS_PER_REFILL = 8  # finished lanes are emptied and refilled once in so many steps
 
 
@@ -164,7 +165,9 @@ def next_penalty(lane: Lane, step, search, options: Options):
     ratio = search.penalty_weight / advanced.penalty_weight
     loss_grad = ratio * (step.grad - distance_grad)
     num_solves = lane.num_solves + over
-    finished = (num_solves >= options.num_penalties) | penalty_search.is_narrow(advanced)
+    found = jnp.isfinite(lane.best_norm)
+    most = jnp.where(found, options.num_penalties, options.num_penalties + MORE_PENALTIES)
+    finished = (num_solves >= most) | penalty_search.is_narrow(advanced)
     finished |= (step.status == Status.NON_FINITE) | (lane.best_norm == 0)
 
     select = functools.partial(jnp.where, over)

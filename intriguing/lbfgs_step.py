@@ -40,14 +40,14 @@ class Status(enum.IntEnum):
 class History(NamedTuple):
     """The m newest pairs, in a ring: `slot` of `step` says which is replaced next.
 
-    Fields: `s`, `y` (m, n); `sy`, `yy` (m, m), their inner products s_i.y_j and y_i.y_j; `rho`
-    (m,), 1 / s_i.y_i, and 0 for a slot that holds no pair; `gamma`, scale of the initial matrix.
+    Fields: `s`, `y` (m, n); `sy` (m, m), their inner products s_i . y_j, of which only those with
+    s older than y, or of one pair, are kept up; `rho` (m,), 1 / s_i . y_i, and 0 for a slot that
+    holds no pair; `gamma`, scale of the initial matrix.
     """
 
     s: jax.Array
     y: jax.Array
     sy: jax.Array
-    yy: jax.Array
     rho: jax.Array
     gamma: jax.Array
 
@@ -84,7 +84,7 @@ class StepState(NamedTuple):
 def empty_history(n: int, size: int, dtype) -> History:
     """A history without pairs."""
     pairs, gram = jnp.zeros((size, n), dtype), jnp.zeros((size, size), dtype)
-    return History(pairs, pairs, gram, gram, jnp.zeros(size, dtype), jnp.ones((), dtype))
+    return History(pairs, pairs, gram, jnp.zeros(size, dtype), jnp.ones((), dtype))
 
 
 def init(x: jax.Array, history_size: int) -> StepState:
@@ -165,13 +165,11 @@ def store_pair(history: History, s, y, keep, slot) -> History:
     sy, yy = jnp.dot(s, y), jnp.dot(y, y)
     keep &= sy > jnp.finfo(s.dtype).eps * yy
     s, y = jnp.where(keep, s, 0.0), jnp.where(keep, y, 0.0)
-    all_s, all_y = history.s.at[slot].set(s), history.y.at[slot].set(y)
-    s_y, y_y, y_s = all_s @ y, all_y @ y, all_y @ s
+    all_s = history.s.at[slot].set(s)
     return History(
         s=all_s,
-        y=all_y,
-        sy=history.sy.at[:, slot].set(s_y).at[slot, :].set(y_s),
-        yy=history.yy.at[:, slot].set(y_y).at[slot, :].set(y_y),
+        y=history.y.at[slot].set(y),
+        sy=history.sy.at[:, slot].set(all_s @ y),
         rho=history.rho.at[slot].set(jnp.where(keep, 1 / jnp.where(keep, sy, 1.0), 0.0)),
         gamma=jnp.where(keep, sy / jnp.where(keep, yy, 1.0), history.gamma),
     )
@@ -197,7 +195,7 @@ def propose(state: StepState, renew, lower, upper, slot) -> StepState:
     history = state.history._replace(rho=jnp.where(give_up, 0.0, state.history.rho))
     free = free_variables(state.x, state.grad, lower, upper)
     steepest = -state.grad * free
-    newton = two_loop(history, steepest, slot) * free
+    newton = two_loop(history, steepest, free, slot) * free
     # A direction that is not clearly downhill (rounding) is replaced by steepest descent, whose
     # first step has unit length, as in L-BFGS-B.
     downhill = -jnp.dot(state.grad, newton)
@@ -211,21 +209,25 @@ def propose(state: StepState, renew, lower, upper, slot) -> StepState:
     return state._replace(direction=direction, stepsize=stepsize, history=history, trial=trial)
 
 
-def two_loop(history: History, v: jax.Array, slot) -> jax.Array:
-    """H v by the two-loop recursion on coefficients: H v = gamma v + sum_i (delta_i s_i - ...)."""
+def two_loop(history: History, v: jax.Array, free: jax.Array, slot) -> jax.Array:
+    """H v by the two-loop recursion (Nocedal and Wright, algorithm 7.4), on coefficients.
+
+    H v = gamma q + sum_i delta_i s_i with q = v - sum_i alpha_i y_i. Alpha and delta follow from
+    products with the whole history and the kept s_i . y_j; `free` keeps q on the free variables.
+    """
     size = len(history.rho)
     # Chronological order, oldest first: `slot` was written last.
     sy = jnp.roll(history.sy, (-slot - 1, -slot - 1), (0, 1))
-    yy = jnp.roll(history.yy, (-slot - 1, -slot - 1), (0, 1))
     rho = jnp.roll(history.rho, -slot - 1)
     s_v = jnp.roll(history.s @ v, -slot - 1)
-    y_v = jnp.roll(history.y @ v, -slot - 1)
     alpha = jnp.zeros_like(rho)
     for i in reversed(range(size)):
-        alpha = alpha.at[i].set(rho[i] * (s_v[i] - jnp.dot(sy[i], alpha)))
-    y_q = history.gamma * (y_v - yy @ alpha)
+        newer = sum((sy[i, j] * alpha[j] for j in range(i + 1, size)), 0.0)
+        alpha = alpha.at[i].set(rho[i] * (s_v[i] - newer))
+    q = history.gamma * (v - (jnp.roll(alpha, slot + 1) @ history.y) * free)
+    y_q = jnp.roll(history.y @ q, -slot - 1)
     delta = jnp.zeros_like(rho)
     for i in range(size):
-        delta = delta.at[i].set(alpha[i] - rho[i] * (y_q[i] + jnp.dot(sy[:, i], delta)))
-    alpha, delta = jnp.roll(alpha, slot + 1), jnp.roll(delta, slot + 1)
-    return history.gamma * (v - alpha @ history.y) + delta @ history.s
+        older = sum((sy[j, i] * delta[j] for j in range(i)), 0.0)
+        delta = delta.at[i].set(alpha[i] - rho[i] * (y_q[i] + older))
+    return q + jnp.roll(delta, slot + 1) @ history.s

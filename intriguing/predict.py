@@ -1,7 +1,5 @@
 """Runs a `logits_fn` over many images, a batch at a time."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,17 +15,23 @@ def as_partial(logits_fn) -> Partial:
     return logits_fn if isinstance(logits_fn, Partial) else Partial(logits_fn)
 
 
-@functools.partial(jax.jit, static_argnames="batch_size")
-def _logits(logits_fn, images, batch_size):
-    return jax.lax.map(lambda x: logits_fn(x[None])[0], images, batch_size=batch_size)
+@jax.jit
+def _logits(logits_fn, images):
+    return logits_fn(images)
 
 
-def logits(logits_fn, images, batch_size: int = 2048) -> np.ndarray:
+def logits(logits_fn, images, batch_size: int = 512) -> np.ndarray:
     """Logits (num, classes) of images (num, ...), `batch_size` at a time."""
-    return np.asarray(_logits(as_partial(logits_fn), images, batch_size=batch_size))
+    logits_fn, parts = as_partial(logits_fn), []
+    for start in range(0, len(images), batch_size):
+        batch = np.asarray(images[start : start + batch_size])
+        padding = [(0, batch_size - len(batch)), *[(0, 0)] * (batch.ndim - 1)]
+        padded = np.pad(batch, padding)  # one shape, one compilation, for any number of images
+        parts.append(np.asarray(_logits(logits_fn, padded))[: len(batch)])
+    return np.concatenate(parts)
 
 
-def predict(logits_fn, images, batch_size: int = 2048) -> np.ndarray:
+def predict(logits_fn, images, batch_size: int = 512) -> np.ndarray:
     """Predicted class of each image: (num, ...) -> (num,) int."""
     return logits(logits_fn, images, batch_size).argmax(axis=-1)
 

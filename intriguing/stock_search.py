@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from intriguing import box_lbfgs, penalty_search
 from intriguing.engine import (
+    MORE_PENALTIES,
     Finished,
     Options,
     Queue,
@@ -48,7 +49,9 @@ def _search(logits_fn, index, image, lower, upper, target_label, options: Option
     def keep_going(carry):
         num_solves, _, search, row = carry
         unfinished = ~penalty_search.is_narrow(search) & (row.best_norm > 0)
-        return (num_solves < options.num_penalties) & unfinished & (index >= 0)
+        found = jnp.isfinite(row.best_norm)
+        most = jnp.where(found, options.num_penalties, options.num_penalties + MORE_PENALTIES)
+        return (num_solves < most) & unfinished & (index >= 0)
 
     loss, loss_grad, margin = evaluate(logits_fn, image[None], target_label[None])
     row = Finished(

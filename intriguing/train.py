@@ -152,12 +152,14 @@ def fit(
     num_batches = max(1, len(dataset.images) // batch_size)
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_epochs * num_batches))
     init_key, data_key = jax.random.split(key)
-    state = create_train_state(model, dataset.images.shape[1:], tx, init_key)
-    _check_fit(dataset, batch_size, weight_decay, state.params)
-    state = jax.device_put(state, sharding.replicated(mesh))
-    if checkpoint_dir is not None:
-        latest = checkpoint.restore_latest(checkpoint_dir, state)
-        state = state if latest is None else latest[1]
+    create = functools.partial(create_train_state, model, dataset.images.shape[1:], tx)
+    abstract = jax.eval_shape(create, init_key)
+    _check_fit(dataset, batch_size, weight_decay, abstract.params)
+    create = jax.jit(create, out_shardings=sharding.replicated(mesh))
+    latest = checkpoint_dir and checkpoint.restore_latest(
+        checkpoint_dir, abstract, sharding.replicated(mesh)
+    )
+    state = latest[1] if latest else create(init_key)
     if (epoch := int(state.epoch)) >= num_epochs:
         return state
 

@@ -1,6 +1,5 @@
 """Do images made for one model fool another? (The paper's section 4.2, tables 2 and 4.)"""
 
-import functools
 from collections.abc import Mapping
 
 import jax
@@ -10,7 +9,7 @@ from intriguing.metrics import Average, error_rate
 from intriguing.predict import predict
 
 
-@functools.partial(jax.jit, static_argnames="stddev")
+@jax.jit
 def gaussian_noise(key: jax.Array, indices: jax.Array, images: jax.Array, stddev: float):
     """images + stddev * N(0, 1), not clipped, so that its distortion is `stddev`: (batch, ...).
 
