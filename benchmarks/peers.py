@@ -43,9 +43,10 @@ from intriguing.targets import choose_targets
 
 # Options of `attack.minimal_perturbation`, from the cheapest to the dearest.
 OURS = [
-    ("5 x 15", {"num_penalties": 5, "maxiter": 15}),
-    ("6 x 30", {"num_penalties": 6, "maxiter": 30}),
-    ("12 x 100 (default)", {}),
+    ("2 x 10", {"num_penalties": 2, "maxiter": 10, "rtol": 1e-2, "refine_steps": 1}),
+    ("3 x 15", {"num_penalties": 3, "maxiter": 15, "rtol": 3e-3, "refine_steps": 2}),
+    ("4 x 60 (default)", {}),
+    ("12 x 200", {"num_penalties": 12, "maxiter": 200, "rtol": 1e-6, "refine_steps": 8}),
 ]
 HIDDEN_SIZES = (100, 100)
 TRAIN = {

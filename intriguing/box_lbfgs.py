@@ -42,8 +42,8 @@ class Solution(NamedTuple):
 class BatchedState(NamedTuple):
     """State of `BatchedLBFGSB`; the fields that jaxopt's LBFGSB has too mean the same here.
 
-    `step` is the solver's own state, on the flattened problem; `aux` belongs to the last
-    evaluation.
+    `step` is the solver's own state, on the flattened problem; `next_slot` the place in its history
+    that is replaced next; `aux` belongs to the last evaluation.
     """
 
     iter_num: jax.Array
@@ -52,6 +52,7 @@ class BatchedState(NamedTuple):
     stepsize: jax.Array
     error: jax.Array
     step: lbfgs_step.StepState
+    next_slot: jax.Array
     aux: Any = None
     failed_linesearch: jax.Array = False
     num_fun_eval: jax.Array = 0
@@ -78,16 +79,17 @@ class BatchedLBFGSB(jaxopt.LBFGSB):
 
         `init_params` may be the result of an earlier run (`OptStep`): its history is kept.
         """
-        history = None
+        history, slot = None, jnp.zeros((), jnp.int32)
         if isinstance(init_params, jaxopt.OptStep):
-            history, init_params = init_params.state.step.history, init_params.params
+            history, slot = init_params.state.step.history, init_params.state.next_slot
+            init_params = init_params.params
         x, unravel = ravel_pytree(init_params)
         lower, upper = self._flat_bounds(init_params, bounds)
         x = jnp.clip(x, lower, upper)
         step = lbfgs_step.init(x, self.history_size)
         if history is not None:
             step = step._replace(history=history)
-        return self._evaluate(step, 0, unravel, (lower, upper), args, kwargs)
+        return self._evaluate(step, slot, 0, unravel, (lower, upper), args, kwargs)
 
     def update(self, params, state: BatchedState, bounds, *args, **kwargs) -> jaxopt.OptStep:
         """Evaluates `fun` once, at the trial point; returns the best point so far and the state."""
@@ -95,13 +97,14 @@ class BatchedLBFGSB(jaxopt.LBFGSB):
             params = params.params
         _, unravel = ravel_pytree(params)
         bounds = self._flat_bounds(params, bounds)
-        new = self._evaluate(state.step, state.num_fun_eval, unravel, bounds, args, kwargs)
+        new = self._evaluate(
+            state.step, state.next_slot, state.num_fun_eval, unravel, bounds, args, kwargs
+        )
         return jaxopt.OptStep(params=unravel(new.step.x), state=new)
 
-    def _evaluate(self, step, num_evals, unravel, bounds, args, kwargs) -> BatchedState:
+    def _evaluate(self, step, slot, num_evals, unravel, bounds, args, kwargs) -> BatchedState:
         trial = unravel(step.trial)
         (value, aux), grad = self._value_and_grad_with_aux(trial, *args, **kwargs)
-        slot = jnp.asarray(num_evals) % self.history_size
         step = lbfgs_step.step(
             step, value, ravel_pytree(grad)[0], *bounds, slot, tol=self.tol, rtol=0.0
         )
@@ -113,6 +116,7 @@ class BatchedLBFGSB(jaxopt.LBFGSB):
             stepsize=step.stepsize,
             error=step.error,
             step=step,
+            next_slot=(slot + 1) % self.history_size,
             aux=aux,
             failed_linesearch=step.status == Status.STALLED,
             num_fun_eval=num_evals,

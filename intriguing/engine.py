@@ -250,6 +250,7 @@ def refill(lanes: Lane, queue: Queue, taken, finished: Finished, num_finished):
             status=put(Status.RUNNING, step.status), stepsize=put(1.0, step.stepsize),
             history=history._replace(rho=put(0.0, history.rho)),
         ),
+        best_image=put(image, lanes.best_image),
         best_norm=put(jnp.inf, lanes.best_norm),
         best_penalty=put(0.0, lanes.best_penalty),
         num_solves=put(0, lanes.num_solves),
@@ -266,20 +267,21 @@ def refill(lanes: Lane, queue: Queue, taken, finished: Finished, num_finished):
     )
 
 
-def run(logits_fn, lanes: Lane, queue: Queue, drain, image_shape, options: Options):
+def run(logits_fn, lanes: Lane, clock, queue: Queue, drain, image_shape, options: Options):
     """Works until the queue is empty or, if `drain`, until all lanes are.
 
     Args:
       logits_fn: images (lanes, *image_shape) -> logits.
-      lanes: as left by the last call, or `empty_lanes`.
+      lanes, clock: as left by the last call, or `empty_lanes` and 0. The clock counts loop steps:
+        it says which pair of the histories is replaced next.
       queue: images to take.
       drain: bool scalar; if false, lanes that are still at work are returned at work.
       image_shape: shape of one image.
       options: static.
 
     Returns:
-      (lanes, Finished with room for every image of the queue and every lane, lane steps that
-      worked on an image, all lane steps).
+      (lanes, clock, Finished with room for every image of the queue and every lane, lane steps
+      that worked on an image).
     """
     num_lanes, n = lanes.image.shape
     capacity = len(queue.index) + num_lanes
@@ -292,25 +294,25 @@ def run(logits_fn, lanes: Lane, queue: Queue, drain, image_shape, options: Optio
     update = jax.vmap(functools.partial(update_lane, options=options), (0, 0, 0, 0, None))
 
     def one_step(i, carry):
-        lanes, first_slot, busy = carry
+        lanes, clock, busy = carry
         images = lanes.step.trial.reshape(num_lanes, *image_shape)
         loss, grad, margin = evaluate(logits_fn, images, lanes.target_label)
-        slot = (first_slot + i) % options.history_size
+        slot = (clock + i) % options.history_size
         busy += (~lanes.done).sum(dtype=jnp.int32)
-        return update(lanes, loss, grad.reshape(num_lanes, n), margin, slot), first_slot, busy
+        return update(lanes, loss, grad.reshape(num_lanes, n), margin, slot), clock, busy
 
     def keep_going(carry):
         lanes, taken, *_ = carry
         return (taken < num_queued) | (drain & (~lanes.done).any())
 
     def body(carry):
-        lanes, taken, finished, num_finished, steps, busy = carry
-        lanes, _, busy = jax.lax.fori_loop(0, STEPS_PER_REFILL, one_step, (lanes, steps, busy))
+        lanes, taken, finished, num_finished, clock, busy = carry
+        lanes, _, busy = jax.lax.fori_loop(0, STEPS_PER_REFILL, one_step, (lanes, clock, busy))
         lanes, taken, finished, num_finished = refill(lanes, queue, taken, finished, num_finished)
-        return lanes, taken, finished, num_finished, steps + STEPS_PER_REFILL, busy
+        return lanes, taken, finished, num_finished, clock + STEPS_PER_REFILL, busy
 
     zero = jnp.zeros((), jnp.int32)
     lanes, taken, finished, num_finished = refill(lanes, queue, zero, finished, zero)
-    carry = (lanes, taken, finished, num_finished, zero, zero)
-    lanes, _, finished, _, steps, busy = jax.lax.while_loop(keep_going, body, carry)
-    return lanes, finished, busy, steps * num_lanes
+    carry = (lanes, taken, finished, num_finished, clock, zero)
+    lanes, _, finished, _, clock, busy = jax.lax.while_loop(keep_going, body, carry)
+    return lanes, clock, finished, busy

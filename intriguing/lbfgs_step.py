@@ -13,8 +13,8 @@ masked by P when they were stored; the trial point is the projection of x + t d 
 L-BFGS-B (Byrd, Lu, Nocedal, Zhu 1995) there is no search for the Cauchy point along the breakpoints
 of the projected path, which costs a sort and up to n sequential steps.
 
-H g is formed in coefficient space: the inner products of the pairs are kept, so that a step reads
-the history twice, in two matrix products, in place of 4 m dependent vector operations.
+H g is formed in coefficient space: five products with the whole history, in place of the 4 m
+dependent vector operations of the textbook recursion.
 """
 
 import enum
@@ -135,13 +135,14 @@ def accept_or_shrink(state, value, grad, lower, upper, slot, *, rtol):
     slope = jnp.dot(state.grad, s)
     finite = jnp.isfinite(value) & jnp.isfinite(jnp.dot(grad, grad))
     rounding = jnp.finfo(s.dtype).eps * jnp.abs(state.value)
-    enough = value <= state.value + SUFFICIENT_DECREASE * slope + rounding
+    # Clipping can turn a downhill direction uphill: then any decrease must do.
+    enough = value <= state.value + SUFFICIENT_DECREASE * jnp.minimum(slope, 0.0) + rounding
     accept = finite & (first | enough)
 
     flat = accept & ~first & (state.value - value <= jnp.maximum(rtol * jnp.abs(value), rounding))
     num_flat = jnp.where(flat, state.num_flat + 1, jnp.where(accept, 0, state.num_flat))
     # Safeguarded minimiser of the parabola through f, its slope, and f at the trial point.
-    parabola = 0.5 * slope / (slope - (value - state.value))
+    parabola = jnp.where(slope < 0, 0.5 * slope / (slope - (value - state.value)), 0.5)
     shrink = jnp.where(jnp.isfinite(parabola) & finite, jnp.clip(parabola, 0.1, 0.5), 0.1)
 
     free = free_variables(state.trial, grad, lower, upper)
@@ -222,12 +223,11 @@ def two_loop(history: History, v: jax.Array, free: jax.Array, slot) -> jax.Array
     s_v = jnp.roll(history.s @ v, -slot - 1)
     alpha = jnp.zeros_like(rho)
     for i in reversed(range(size)):
-        newer = sum((sy[i, j] * alpha[j] for j in range(i + 1, size)), 0.0)
-        alpha = alpha.at[i].set(rho[i] * (s_v[i] - newer))
+        # Only newer pairs have an alpha yet: entries of `sy` that were not kept up meet a 0.
+        alpha = alpha.at[i].set(rho[i] * (s_v[i] - jnp.dot(sy[i], alpha)))
     q = history.gamma * (v - (jnp.roll(alpha, slot + 1) @ history.y) * free)
     y_q = jnp.roll(history.y @ q, -slot - 1)
     delta = jnp.zeros_like(rho)
     for i in range(size):
-        older = sum((sy[j, i] * delta[j] for j in range(i)), 0.0)
-        delta = delta.at[i].set(alpha[i] - rho[i] * (y_q[i] + older))
+        delta = delta.at[i].set(alpha[i] - rho[i] * (y_q[i] + jnp.dot(sy[:, i], delta)))
     return q + jnp.roll(delta, slot + 1) @ history.s

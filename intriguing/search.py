@@ -37,17 +37,17 @@ def choose_num_lanes(images, num_lanes: int | None, mesh) -> int:
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "image_shape", "options"))
-def run_engine(logits_fn, lanes, queue, drain, mesh, image_shape, options):
+def run_engine(logits_fn, lanes, clock, queue, drain, mesh, image_shape, options):
     """`engine.run` on each device, with its own lanes and its own part of the queue."""
 
-    def on_device(shared, lanes, queue):
+    def on_device(shared, lanes, clock, queue):
         logits_fn, drain = shared
-        lanes, finished, busy, total = engine.run(
-            logits_fn, lanes, queue, drain, image_shape, options
+        lanes, clock, finished, busy = engine.run(
+            logits_fn, lanes, clock[0], queue, drain, image_shape, options
         )
-        return lanes, finished, busy[None], total[None]
+        return lanes, clock[None], finished, busy[None]
 
-    return sharding.map_devices(on_device, mesh)((logits_fn, drain), lanes, queue)
+    return sharding.map_devices(on_device, mesh)((logits_fn, drain), lanes, clock, queue)
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "image_shape", "options"))
@@ -62,21 +62,22 @@ def batched(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterato
     """Streams the images through the engine; yields rows as they finish, as numpy arrays."""
     images = arrays[0]
     lanes = engine.empty_lanes(num_lanes, images[0].size, images.dtype, options.history_size)
-    lanes = jax.device_put(lanes, sharding.split(mesh))
-    length = QUEUE_LENGTH * num_lanes
-    steps = np.zeros(2, np.int64)
+    clock = jnp.zeros(mesh.size, jnp.int32)
+    lanes, clock = jax.device_put((lanes, clock), sharding.split(mesh))
+    length, num_busy = QUEUE_LENGTH * num_lanes, 0
     for start in range(0, len(images), length):
         queue = make_queue(arrays, start, length, mesh)
         drain = jnp.asarray(start + length >= len(images))
-        lanes, finished, busy, total = run_engine(
-            logits_fn, lanes, queue, drain, mesh, images.shape[1:], options
+        lanes, clock, finished, busy = run_engine(
+            logits_fn, lanes, clock, queue, drain, mesh, images.shape[1:], options
         )
         finished = jax.tree.map(np.asarray, finished)
-        steps += np.asarray(busy).sum(), np.asarray(total).sum()
+        num_busy += int(np.asarray(busy, np.int64).sum())
         kept = np.flatnonzero(finished.index >= 0)
         yield Finished(*(array[kept] for array in finished))
     if utilisation is not None:
-        utilisation(Utilisation(*steps.tolist()))
+        num_steps = int(np.asarray(clock, np.int64).sum()) * (num_lanes // mesh.size)
+        utilisation(Utilisation(num_busy, num_steps))
 
 
 def stock(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterator[Finished]:

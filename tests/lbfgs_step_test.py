@@ -1,6 +1,7 @@
 """Tests for ../intriguing/lbfgs_step.py: properties of the pure step."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,68 +15,59 @@ SIZE, PAIRS = 12, 5
 EPS = np.finfo(np.float32).eps
 
 
-def quadratic(seed):
-    """(value and gradient function, start) of a dense bowl whose minimum is far outside [0, 1]."""
-    rng = np.random.default_rng(seed)
-    matrix = rng.normal(size=(SIZE, SIZE)) + 0.3 * np.eye(SIZE)
-    vector = 8 * rng.normal(size=SIZE)
-    matrix, vector = matrix.astype(np.float32), vector.astype(np.float32)
-    start = rng.choice([0.0, 0.02, 0.5, 1.0], size=SIZE).astype(np.float32)
-    return jax.value_and_grad(lambda x: 0.5 * jnp.sum((matrix @ x) ** 2) - vector @ x), start
+STEPS = 120
 
 
-def wells(seed):
+def quadratic(params, x):
+    """A dense bowl whose minimum is far outside [0, 1]."""
+    matrix, vector = params
+    return 0.5 * jnp.sum((matrix @ x) ** 2) - vector @ x
+
+
+def wells(params, x):
     """Not convex: many ripples."""
-    rng = np.random.default_rng(seed)
-    phase = rng.uniform(0, 6, size=SIZE).astype(np.float32)
-    mix = (rng.normal(size=(SIZE, SIZE)) / 3).astype(np.float32)
-    start = rng.uniform(size=SIZE).astype(np.float32)
-    return jax.value_and_grad(lambda x: jnp.sum(jnp.sin(6 * (mix @ x) + phase))), start
+    mix, phase = params
+    return jnp.sum(jnp.sin(2 * (mix @ x) + phase))
 
 
-def walled(seed):
+def walled(params, x):
     """NaN wherever the first variable exceeds 0.6; wants to go there."""
-    rng = np.random.default_rng(seed)
-    centre = rng.uniform(0.5, 1.5, size=SIZE).astype(np.float32)
-    start = np.full(SIZE, 0.1, np.float32)
-
-    def objective(x):
-        return jnp.where(x[0] > 0.6, jnp.nan, jnp.sum((x - centre) ** 2 * jnp.arange(1.0, 13.0)))
-
-    return jax.value_and_grad(objective), start
+    _, centre = params
+    value = jnp.sum((x - jnp.abs(centre)) ** 2 * jnp.arange(1.0, 1.0 + SIZE))
+    return jnp.where(x[0] > 0.6, jnp.nan, value)
 
 
-PROBLEMS = {
-    f"{make.__name__} {seed}": (make, seed)
-    for make in (quadratic, wells, walled)
-    for seed in range(3)
-}
+OBJECTIVES = {"quadratic": quadratic, "wells": wells, "walled": walled}
+PROBLEMS = [(name, seed) for name in OBJECTIVES for seed in range(3)]
 
 
-def drive(make, seed, num_steps, *, tol=0.0, rtol=0.0, lower=0.0, upper=1.0):
+@functools.partial(jax.jit, static_argnames="objective")
+def _drive(objective, params, start, tol, rtol):
+    lower, upper = jnp.zeros(SIZE), jnp.ones(SIZE)
+
+    def body(state, i):
+        value, grad = jax.value_and_grad(functools.partial(objective, params))(state.trial)
+        state = lbfgs_step.step(state, value, grad, lower, upper, i % PAIRS, tol=tol, rtol=rtol)
+        return state, state
+
+    return jax.lax.scan(body, lbfgs_step.init(start, PAIRS), jnp.arange(STEPS))[1]
+
+
+def drive(name, seed, *, tol=0.0, rtol=0.0):
     """Every state of a solve, as numpy: states[i] is what evaluation i gave."""
-    value_and_grad, start = make(seed)
-    lower, upper = (jnp.full(SIZE, bound, jnp.float32) for bound in (lower, upper))
-
-    @jax.jit
-    def run(start):
-        def body(state, i):
-            value, grad = value_and_grad(state.trial)
-            state = lbfgs_step.step(
-                state, value, grad, lower, upper, i % PAIRS, tol=tol, rtol=rtol
-            )
-            return state, state
-
-        return jax.lax.scan(body, lbfgs_step.init(start, PAIRS), jnp.arange(num_steps))[1]
-
-    stacked = jax.tree.map(np.asarray, run(jnp.asarray(start)))
-    return [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(num_steps)]
+    rng = np.random.default_rng(seed)
+    params = rng.normal(size=(SIZE, SIZE)) + 0.3 * np.eye(SIZE), 8 * rng.normal(size=SIZE)
+    start = rng.choice([0.0, 0.02, 0.5, 1.0], size=SIZE)
+    if name == "walled":
+        start = np.full(SIZE, 0.1)
+    params, start = jax.tree.map(np.float32, (params, start))
+    states = jax.tree.map(np.asarray, _drive(OBJECTIVES[name], params, start, tol, rtol))
+    return [jax.tree.map(lambda a, i=i: a[i], states) for i in range(STEPS)]
 
 
-@pytest.fixture(scope="module", params=PROBLEMS)
+@pytest.fixture(scope="module", params=PROBLEMS, ids=lambda p: f"{p[0]} {p[1]}")
 def states(request):
-    make, seed = PROBLEMS[request.param]
-    return drive(make, seed, 60)
+    return drive(*request.param)
 
 
 def test_the_value_never_rises_but_for_rounding(states):
@@ -103,7 +95,7 @@ def test_the_counters_count(states):
     num_iters = np.array([state.num_iters for state in states])
     assert num_iters[0] == 0  # the evaluation at the start is no iteration
     assert set(np.diff(num_iters).tolist()) <= {0, 1} and num_iters[-1] > 3
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in itertools.pairwise(states):
         if after.num_iters > before.num_iters:
             assert after.num_backtracks == 0 and after.stepsize == 1
             np.testing.assert_array_equal(after.x, before.trial)
@@ -120,19 +112,19 @@ def test_the_error_is_the_projected_gradient_s(states):
 
 
 def test_a_step_uphill_is_not_taken():
-    """Clipping can bend a direction uphill; the trial point is then no better, and is refused."""
-    lower, upper = jnp.zeros(2), jnp.ones(2)
-    state = lbfgs_step.init(jnp.float32([0.5, 0.5]), PAIRS)._replace(
-        value=jnp.float32(1.0), grad=jnp.float32([1.0, -1.0]), num_iters=jnp.int32(3),
-        trial=jnp.float32([1.0, 0.5]), direction=jnp.float32([0.5, 1.0]),
-    )  # fmt: skip
-    # The slope towards the trial is +0.5, and the value there is higher, far beyond rounding.
-    higher = jnp.float32(1.0 + 3e-5)
-    new = lbfgs_step.step(
-        state, higher, jnp.float32([1.0, -1.0]), lower, upper, 0, tol=1e-6, rtol=0.0
+    """A downhill direction that the box bends uphill: the slope to the trial is positive."""
+    lower, upper = jnp.zeros(2), jnp.float32([1.0, 0.5])
+    x, grad = jnp.float32([0.5, 0.499]), jnp.float32([1.0, -1.0])
+    direction = jnp.float32([0.5, 1.0])
+    trial = jnp.clip(x + direction, lower, upper)
+    assert jnp.dot(grad, direction) < 0 < jnp.dot(grad, trial - x)
+    state = lbfgs_step.init(x, PAIRS)._replace(
+        value=jnp.float32(1.0), grad=grad, num_iters=jnp.int32(3), trial=trial, direction=direction
     )
-    assert new.value <= state.value, "an uphill step was accepted"
-    np.testing.assert_array_equal(new.x, state.x)
+    higher = jnp.float32(1.0 + 3e-5)  # far beyond rounding
+    new = lbfgs_step.step(state, higher, grad, lower, upper, 0, tol=1e-6, rtol=0.0)
+    assert new.value <= state.value
+    np.testing.assert_array_equal(new.x, x)
 
 
 # ---- the two-loop recursion
@@ -149,7 +141,7 @@ def make_pairs(rng, num, size=SIZE):
 
 
 def dense_product(s, y, v):
-    """H v with H by the BFGS update of the inverse (Nocedal and Wright, 6.17), oldest pair first."""
+    """H v with H by the BFGS update of the inverse (Nocedal and Wright, 6.17), oldest first."""
     gamma = s[-1] @ y[-1] / (y[-1] @ y[-1])
     h = gamma * np.eye(len(v))
     for one_s, one_y in zip(s, y, strict=True):
@@ -159,12 +151,16 @@ def dense_product(s, y, v):
     return h @ v
 
 
-@functools.partial(jax.jit, static_argnames="size")
+store_pair = jax.jit(lbfgs_step.store_pair)
+two_loop = jax.jit(lbfgs_step.two_loop)
+propose = jax.jit(lbfgs_step.propose)
+
+
 def write_pairs(s, y, keep, size):
     """The ring after all pairs were written in order, one slot after the other."""
     history = lbfgs_step.empty_history(s.shape[1], size, s.dtype)
     for i in range(len(s)):
-        history = lbfgs_step.store_pair(history, s[i], y[i], keep[i], i % size)
+        history = store_pair(history, s[i], y[i], keep[i], i % size)
     return history
 
 
@@ -174,7 +170,7 @@ def test_two_loop_without_pairs_scales(free):
     mask = jnp.ones(SIZE) if free == "all" else jnp.asarray(np.arange(SIZE) % 2, jnp.float32)
     history = lbfgs_step.empty_history(SIZE, PAIRS, jnp.float32)._replace(gamma=jnp.float32(0.25))
     for slot in range(PAIRS):
-        np.testing.assert_array_equal(lbfgs_step.two_loop(history, v, mask, slot), 0.25 * v)
+        np.testing.assert_array_equal(two_loop(history, v, mask, slot), 0.25 * v)
 
 
 @pytest.mark.parametrize("num_written", [1, 3, 5, 6, 8, 10, 13])
@@ -186,9 +182,7 @@ def test_two_loop_is_the_dense_bfgs_product(num_written, size):
     with jax.enable_x64(True):
         keep = np.ones(num_written, bool)
         history = write_pairs(jnp.asarray(s), jnp.asarray(y), keep, size)
-        found = lbfgs_step.two_loop(
-            history, jnp.asarray(v), jnp.ones(SIZE), (num_written - 1) % size
-        )
+        found = two_loop(history, jnp.asarray(v), jnp.ones(SIZE), (num_written - 1) % size)
         assert found.dtype == jnp.float64
     expected = dense_product(s[-size:], y[-size:], v)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
@@ -203,7 +197,7 @@ def test_two_loop_ignores_emptied_slots(emptied):
     keep = ~np.isin(np.arange(8), emptied)
     with jax.enable_x64(True):
         history = write_pairs(jnp.asarray(s), jnp.asarray(y), keep, 5)
-        found = lbfgs_step.two_loop(history, jnp.asarray(v), jnp.ones(SIZE), 7 % 5)
+        found = two_loop(history, jnp.asarray(v), jnp.ones(SIZE), 7 % 5)
     assert (np.asarray(history.rho) == 0).sum() == len(emptied)
     left = [i for i in range(3, 8) if keep[i]]
     np.testing.assert_allclose(found, dense_product(s[left], y[left], v), rtol=1e-9, atol=1e-10)
@@ -220,7 +214,7 @@ def test_a_pair_without_curvature_empties_its_slot(curvature):
     bad_y = {"negative": -bad_s, "zero": 0 * bad_s, "below rounding": np.roll(bad_s, 1)}[curvature]
     if curvature == "below rounding":
         bad_y = bad_y - bad_s * (bad_y @ bad_s) / (bad_s @ bad_s) + 1e-9 * bad_s
-    new = lbfgs_step.store_pair(history, bad_s, bad_y, True, 1)
+    new = store_pair(history, bad_s, bad_y, True, 1)
     assert new.rho[1] == 0 and not new.s[1].any() and not new.y[1].any()
     assert new.gamma == history.gamma
     assert (np.asarray(new.rho)[[0, 2]] > 0).all()
@@ -245,7 +239,7 @@ def test_masked_directions_stay_downhill_and_in_the_free_space():
             value=jnp.float32(0.0), grad=grad, history=history, num_iters=jnp.int32(9),
             num_backtracks=jnp.int32(0),
         )  # fmt: skip
-        new = lbfgs_step.propose(state, True, jnp.zeros(SIZE), jnp.ones(SIZE), 8 % 5)
+        new = propose(state, True, jnp.zeros(SIZE), jnp.ones(SIZE), 8 % 5)
         assert jnp.dot(new.direction, grad) < 0
         assert not new.direction[np.asarray(free) == 0].any()
 
@@ -303,7 +297,7 @@ def test_non_finite_at_the_start(bad, where):
 
 
 def test_the_solves_converge():
-    states = drive(quadratic, 0, 200, tol=1e-3)
+    states = drive("quadratic", 0, tol=1e-3)
     final = states[-1]
     assert final.status == Status.CONVERGED and final.error <= 1e-3
     first = next(i for i, state in enumerate(states) if state.status == Status.CONVERGED)
@@ -312,13 +306,13 @@ def test_the_solves_converge():
 
 
 def test_stalled_when_rounding_is_reached():
-    final = drive(quadratic, 1, 300, tol=0.0)[-1]
+    final = drive("quadratic", 1)[-1]
     assert final.status in (Status.STALLED, Status.CONVERGED)
     assert final.error < 0.1
 
 
 def test_rtol_ends_earlier_with_a_higher_value():
-    rough, fine = (drive(quadratic, 2, 100, rtol=rtol) for rtol in (0.05, 0.0))
+    rough, fine = (drive("quadratic", 2, rtol=rtol) for rtol in (0.05, 0.0))
     lengths = [sum(state.status == Status.RUNNING for state in states) for states in (rough, fine)]
     assert rough[-1].status == Status.STALLED and lengths[0] < lengths[1]
     end = rough[lengths[0]]

@@ -1,0 +1,52 @@
+"""What the benchmarks share: the trained MNIST net, timing, and a Markdown table."""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from intriguing import data, models, targets, train
+
+WEIGHT_DECAY = {"fc1": 1e-5, "fc2": 1e-5, "fc3": 1e-6}
+
+
+def mnist_problem(num_images: int, workdir: Path):
+    """FC100-100-10 on MNIST (trained once, kept in workdir): (logits_fn, images, targets)."""
+    train_set = data.load("mnist", "train", data_dir=os.environ.get("INTRIGUING_DATA"))
+    model = models.FullyConnected((100, 100))
+    state = train.fit(
+        model, train_set, jax.random.key(0), num_epochs=60, batch_size=100, learning_rate=3e-3,
+        weight_decay=WEIGHT_DECAY, checkpoint_dir=workdir / "checkpoints" / "FC100-100-10",
+        name="training FC100-100-10",
+    )  # fmt: skip
+    images, labels = train_set.images[:num_images], train_set.labels[:num_images]
+    wanted = targets.random_targets(jax.random.key(1), labels, jnp.arange(len(images)), 10)
+    return models.logits_fn(model, {"params": state.params}), images, np.asarray(wanted)
+
+
+def seconds_of(function, repeats: int = 3) -> tuple[float, float, object]:
+    """(seconds of the compilation, best seconds of `repeats` further calls, last result)."""
+    start = time.perf_counter()
+    result = jax.block_until_ready(function())
+    first, best = time.perf_counter() - start, np.inf
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = jax.block_until_ready(function())
+        best = min(best, time.perf_counter() - start)
+    return max(first - best, 0.0), best, result
+
+
+def print_table(title: str, columns: list[str], rows: list[list]) -> None:
+    """Prints a Markdown table with the machine and the versions beneath it."""
+    print(f"\n{title}\n")
+    for row in [columns, ["---"] * len(columns), *rows]:
+        print("| " + " | ".join(str(cell) for cell in row) + " |")
+    device = jax.devices()[0].device_kind
+    print(
+        f"\n{device}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"jax {jax.__version__}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    )
