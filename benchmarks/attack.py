@@ -13,7 +13,8 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import common
-from intriguing import attack, engine
+from intriguing import attack
+from intriguing.objective import evaluate
 
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 10_000, "MNIST training images to attack")
 _LANES = flags.DEFINE_list("lanes", ["64", "167", "512"], "lanes to try")
@@ -22,7 +23,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "runs/benchmarks", "where the trained 
 
 @jax.jit
 def evaluate_all(logits_fn, images, labels):
-    return engine.evaluate(logits_fn, images, labels)
+    return evaluate(logits_fn, images, labels)
 
 
 def measure(logits_fn, images, labels, lanes: int, **options) -> list:

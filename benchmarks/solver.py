@@ -17,7 +17,8 @@ from flax import linen as nn
 from scipy import optimize
 
 from benchmarks import common
-from intriguing import box_lbfgs, engine, models
+from intriguing import box_lbfgs, models
+from intriguing.objective import evaluate, penalty_objective
 
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 512, "images of the MNIST problem")
 _NUM_SCIPY = flags.DEFINE_integer("num_scipy", 16, "images that SciPy solves")
@@ -51,7 +52,7 @@ def solve(logits_fn, images, labels, c, solver, maxiter):
     """One vmapped solve of every image at its c."""
 
     def one(image, label, c):
-        objective = engine.penalty_objective(logits_fn, image, label, c)
+        objective = penalty_objective(logits_fn, image, label, c)
         return box_lbfgs.minimize_box(
             objective, image, 0.0, 1.0, solver=solver, maxiter=maxiter, tol=TOL, rtol=RTOL,
             history_size=5,
@@ -62,7 +63,7 @@ def solve(logits_fn, images, labels, c, solver, maxiter):
 
 @jax.jit
 def evaluate_all(logits_fn, images, labels):
-    return engine.evaluate(logits_fn, images, labels)
+    return evaluate(logits_fn, images, labels)
 
 
 def compare(title: str, logits_fn, images, labels, num_scipy: int, maxiter: int) -> None:
@@ -100,9 +101,7 @@ def compare(title: str, logits_fn, images, labels, num_scipy: int, maxiter: int)
 
 def scipy_solve(logits_fn, images, labels, c, maxiter):
     """SciPy's L-BFGS-B in float64, the network in float32: (values, evaluations, seconds)."""
-    objective = jax.jit(
-        lambda z, image, label, c: engine.penalty_objective(logits_fn, image, label, c)(z)
-    )
+    objective = jax.jit(lambda z, image, label, c: penalty_objective(logits_fn, image, label, c)(z))
     values, evals = [], []
     jax.block_until_ready(objective(images[0], images[0], labels[0], c[0]))
 

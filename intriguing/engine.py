@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from intriguing import lbfgs_step, penalty_search
 from intriguing.lbfgs_step import Status
+from intriguing.objective import distance_term, evaluate, first_penalty
 
 MORE_PENALTIES = 12  # values of c that an image without any success gets on top
 STEPS_PER_REFILL = 8  # finished lanes are emptied and refilled once in so many steps
@@ -102,29 +102,6 @@ def empty_lanes(num_lanes: int, n: int, dtype, history_size: int) -> Lane:
     return jax.vmap(lane)(jnp.arange(num_lanes))
 
 
-def norm_and_unit(r):
-    """|r| and its gradient r / |r|; both 0 at r = 0."""
-    squared = jnp.dot(r, r)
-    norm = jnp.sqrt(squared)
-    return norm, r / jnp.where(squared > 0, norm, 1.0)
-
-
-def distance_term(r, squared_norm: bool):
-    """The first term of the objective, |r| or |r|^2, its gradient, and |r|."""
-    norm, unit = norm_and_unit(r)
-    return (norm**2, 2 * r, norm) if squared_norm else (norm, unit, norm)
-
-
-def first_penalty(loss_grad):
-    """Half the norm of the loss gradient at x: about the c at which two classes draw level.
-
-    Between two classes the loss is log(1 + exp(-margin)): its gradient is half that of the margin
-    where they meet, and about all of it at x. Stationarity of c |r| + loss says c = |grad loss|.
-    """
-    norm, _ = norm_and_unit(loss_grad)
-    return jnp.where(jnp.isfinite(norm) & (norm > 1e-6), 0.5 * norm, 1.0).astype(norm.dtype)
-
-
 def update_lane(lane: Lane, loss, loss_grad, margin, slot, options: Options) -> Lane:
     """Takes in the loss, its gradient and the margin at `lane.step.trial`; proposes the next."""
     fresh = lane.step.num_iters < 0
@@ -186,34 +163,6 @@ def next_penalty(lane: Lane, step, search, options: Options):
         done=lane.done | (over & finished),
     )
     return lane, step, over
-
-
-def evaluate(logits_fn, images, target_labels):
-    """Cross-entropy, its gradient, and the margin of the target, for each row: one pass."""
-    logits, vjp = jax.vjp(logits_fn, images)
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, target_labels)
-    target = jax.nn.one_hot(target_labels, logits.shape[-1], dtype=bool)
-    (grad,) = vjp(jax.nn.softmax(logits) - target)
-    others = jnp.where(target, -jnp.inf, logits).max(axis=-1)
-    return loss, grad, jnp.where(target, logits, 0).sum(axis=-1) - others
-
-
-def penalty_objective(logits_fn, image, target_label, penalty_weight, squared_norm=False):
-    """The function that is minimised for one image: z -> (|z - image| + loss / c, its gradient).
-
-    The paper's `c |r| + loss` divided by c: the same minimiser, on a scale that float32 can resolve
-    for every c, so that one tolerance serves for all. Finite at z = image.
-    """
-
-    def value_and_grad(z):
-        label = jnp.asarray(target_label).reshape(1)
-        loss, loss_grad, _ = evaluate(logits_fn, z[None], label)
-        distance, grad, _ = distance_term((z - image).ravel(), squared_norm)
-        return distance + loss[0] / penalty_weight, (
-            grad.reshape(z.shape) + loss_grad[0] / penalty_weight
-        )
-
-    return value_and_grad
 
 
 def refill(lanes: Lane, queue: Queue, taken, finished: Finished, num_finished):

@@ -9,16 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from intriguing import box_lbfgs, penalty_search
-from intriguing.engine import (
-    MORE_PENALTIES,
-    Finished,
-    Options,
-    Queue,
-    evaluate,
-    first_penalty,
-    norm_and_unit,
-    penalty_objective,
-)
+from intriguing.engine import MORE_PENALTIES, Finished, Options, Queue
+from intriguing.objective import evaluate, first_penalty, norm_and_unit, penalty_objective
 
 
 def _search(logits_fn, index, image, lower, upper, target_label, options: Options) -> Finished:

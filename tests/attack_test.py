@@ -10,9 +10,10 @@ import pytest
 import scipy.optimize
 from jax.tree_util import Partial
 
-from intriguing import attack, data, engine, models, train
+from intriguing import attack, data, models, train
 from intriguing.attack import AttackStatus
 from intriguing.errors import InputError
+from intriguing.objective import norm_and_unit, penalty_objective
 
 SOLVERS = ("batched", "jaxopt")
 SHAPE = (8, 8, 1)
@@ -435,13 +436,13 @@ def test_float64(solver, digits, targets):
 
 def test_norm_is_safe_at_zero():
     r = jnp.array([3.0, 0.0, 0.0, -4.0])
-    norm, unit = engine.norm_and_unit(r)
+    norm, unit = norm_and_unit(r)
     assert norm == 5.0
     np.testing.assert_allclose(unit, r / 5)
-    norm, unit = engine.norm_and_unit(jnp.zeros(4))
+    norm, unit = norm_and_unit(jnp.zeros(4))
     assert norm == 0.0
     np.testing.assert_array_equal(unit, jnp.zeros(4))
-    assert np.isfinite(engine.norm_and_unit(jnp.full(4, 1e-15))[1]).all()
+    assert np.isfinite(norm_and_unit(jnp.full(4, 1e-15))[1]).all()
 
 
 def explicit(params, z, image, target, c, squared_norm):
@@ -454,7 +455,7 @@ def explicit(params, z, image, target, c, squared_norm):
 @pytest.mark.parametrize("squared_norm", [False, True])
 def test_objective(digits, squared_norm):
     params, image = regression(1e-4), digits.images[0]
-    objective = engine.penalty_objective(
+    objective = penalty_objective(
         Partial(logits_of, params), image, 3, 0.5, squared_norm=squared_norm
     )
     z = np.clip(image + 0.1, 0, 1)

@@ -9,8 +9,9 @@ import oracle
 import pytest
 from jax.tree_util import Partial
 
-from intriguing import box_lbfgs, engine, lbfgs_step
+from intriguing import box_lbfgs, lbfgs_step
 from intriguing.box_lbfgs import Status
+from intriguing.objective import penalty_objective
 
 MINIMIZERS = {
     solver: functools.partial(box_lbfgs.minimize_box, solver=solver)
@@ -260,7 +261,7 @@ def test_a_larger_c_never_gives_a_larger_r(minimize):
         @jax.jit
         @jax.vmap
         def solve(c):
-            objective = engine.penalty_objective(logits_fn, jnp.asarray(image), target, c)
+            objective = penalty_objective(logits_fn, jnp.asarray(image), target, c)
             start = jnp.asarray(np.full(12, 0.5))
             solution = minimize(objective, start, 0.0, 1.0, maxiter=500, tol=1e-9)
             return solution.x, objective(solution.x)[0], objective(jnp.asarray(image))[0]

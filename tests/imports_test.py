@@ -13,7 +13,14 @@ LAYERS = (
         *("errors", "progress", "data", "data_files", "data_tfds", "models", "lbfgs_step"),
         *("box_lbfgs", "metrics", "sharding", "checkpoint", "results", "report", "report_html"),
         *("figures", "predict", "penalty_search", "targets"),
-        *("engine", "stock_search", "search", "refine", "attack_inputs"),  # parts of the attack
+        *(
+            "objective",
+            "engine",
+            "stock_search",
+            "search",
+            "refine",
+            "attack_inputs",
+        ),  # parts of the attack
     },
     {
         *("train", "attack", "units", "lipschitz"),
