@@ -64,7 +64,7 @@ class Budget(NamedTuple):
 class Peer(NamedTuple):
     """One attack: run(problem, **options) -> adversarial images (num, pixels)."""
 
-    library: str
+    origin: str
     name: str
     run: Callable[..., Any]
     budgets: tuple[Budget, ...]

@@ -167,7 +167,7 @@ def run_peers(task: Task, num_threads: int, only: list[str], slow: bool, seed: i
         logits, task.logits_fn(task.images), rtol=0, atol=1e-4, err_msg="the two networks disagree"
     )
     for peer in peer_attacks.PEERS:
-        side = f"{peer.library} {peer.name}"
+        side = f"{peer.origin} {peer.name}"
         for budget in peer.budgets:
             name = f"{side} {budget.name}"
             if only and not any(part.lower() in name.lower() for part in only):
