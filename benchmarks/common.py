@@ -9,14 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import data, models, targets, train
+from intriguing import data, models, sharding, targets, train
+from intriguing.objective import evaluate
 
 WEIGHT_DECAY = {"fc1": 1e-5, "fc2": 1e-5, "fc3": 1e-6}
 
 
+def mnist() -> data.Dataset:
+    """MNIST's training set, from the folder that INTRIGUING_DATA names."""
+    return data.load("mnist", "train", data_dir=os.environ.get("INTRIGUING_DATA"))
+
+
 def mnist_problem(num_images: int, workdir: Path):
     """FC100-100-10 on MNIST (trained once, kept in workdir): (logits_fn, images, targets)."""
-    train_set = data.load("mnist", "train", data_dir=os.environ.get("INTRIGUING_DATA"))
+    train_set = mnist()
     model = models.FullyConnected((100, 100))
     state = train.fit(
         model, train_set, jax.random.key(0), num_epochs=60, batch_size=100, learning_rate=3e-3,
@@ -26,6 +32,13 @@ def mnist_problem(num_images: int, workdir: Path):
     images, labels = train_set.images[:num_images], train_set.labels[:num_images]
     wanted = targets.random_targets(jax.random.key(1), labels, jnp.arange(len(images)), 10)
     return models.logits_fn(model, {"params": state.params}), images, np.asarray(wanted)
+
+
+@sharding.jit(static_argnames="mesh")
+def evaluate_all(logits_fn, images, labels, mesh):
+    """Loss, gradient and margin of all images, as the attack evaluates them."""
+    run = sharding.map_devices(lambda fn, *args: evaluate(fn, *args), mesh)
+    return run(logits_fn, images, labels)
 
 
 def seconds_of(function, repeats: int = 3) -> tuple[float, float, object]:

@@ -36,7 +36,7 @@ from matplotlib.transforms import Bbox
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from intriguing import attack, data, models, train
+from intriguing import attack, data, models, sharding, train
 from intriguing.predict import predict
 from intriguing.results import write_atomic
 from intriguing.targets import choose_targets
@@ -47,6 +47,16 @@ OURS = [
     ("3 x 15", {"num_penalties": 3, "maxiter": 15, "rtol": 3e-3, "refine_steps": 2}),
     ("4 x 60 (default)", {}),
     ("12 x 200", {"num_penalties": 12, "maxiter": 200, "rtol": 1e-6, "refine_steps": 8}),
+    (
+        "12 x 200, squared norm",
+        {
+            "num_penalties": 12,
+            "maxiter": 200,
+            "rtol": 1e-6,
+            "refine_steps": 8,
+            "squared_norm": True,
+        },
+    ),
 ]
 HIDDEN_SIZES = (100, 100)
 TRAIN = {
@@ -142,11 +152,13 @@ def judge(task: Task, adv_images) -> dict[str, np.ndarray]:
 
 
 def run_ours(task: Task, budget: str, options: dict) -> Outcome:
-    """Attacks twice: the first call compiles."""
-    seconds = []
+    """Attacks twice, on every core that may be used: the first call compiles."""
+    seconds, mesh = [], sharding.make_mesh()
     for _ in range(2):
         start = time.perf_counter()
-        result = attack.minimal_perturbation(task.logits_fn, task.images, task.targets, **options)
+        result = attack.minimal_perturbation(
+            task.logits_fn, task.images, task.targets, mesh=mesh, **options
+        )
         seconds.append(time.perf_counter() - start)
     num_evals = float(result.num_evals.mean())
     return Outcome("ours", budget, seconds[1], max(0.0, seconds[0] - seconds[1]),
@@ -326,6 +338,7 @@ def limit_cores(num_threads: int) -> None:
     jax.config.update("jax_platforms", "cpu")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:num_threads])
+    sharding.use_cores(num_threads)
 
 
 def main(_) -> None:

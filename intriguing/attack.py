@@ -7,7 +7,6 @@ smallest r that reaches the class l; `refine` then shrinks it to a local minimum
 """
 
 import enum
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -55,7 +54,7 @@ class AttackResult(NamedTuple):
     status: np.ndarray
 
 
-@functools.partial(jax.jit, static_argnames=("mesh", "refine_steps", "num_margins"))
+@sharding.jit(static_argnames=("mesh", "refine_steps", "num_margins"))
 def _finish(logits_fn, images, lower, upper, target_labels, found, mesh, refine_steps, num_margins):
     """Refines what the search found and judges it by a fresh forward pass; an `AttackResult`."""
 
@@ -162,7 +161,7 @@ def minimal_perturbation(
                   num_margins=num_margins)  # fmt: skip
     options = engine.Options(num_penalties, maxiter, tol, rtol, history_size, squared_norm)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
-    logits_fn = predict.as_partial(logits_fn)
+    logits_fn = jax.device_put(predict.as_partial(logits_fn), sharding.replicated(mesh))
     batch_size = search.choose_num_lanes(arrays[0], num_lanes, mesh)
     run = search.SOLVERS[solver]
     parts = run(logits_fn, arrays, batch_size, mesh, options, utilisation)

@@ -178,7 +178,8 @@ def store_pair(history: History, s, y, keep, slot) -> History:
 
 def update_status(state: StepState, lower, upper, *, tol) -> StepState:
     """Ends a solve that has converged or stalled."""
-    error = jnp.max(jnp.abs(projected_gradient(state.x, state.grad, lower, upper)), initial=0.0)
+    room = jnp.where(state.grad > 0, state.x - lower, upper - state.x)
+    error = jnp.max(jnp.minimum(jnp.abs(state.grad), room), initial=0.0)
     stalled = (state.num_flat >= 3) | (state.num_backtracks >= 2 * MAX_BACKTRACKS)
     status = jnp.where(stalled, Status.STALLED, Status.RUNNING)
     status = jnp.where(error <= tol, Status.CONVERGED, status)

@@ -3,7 +3,6 @@
 Device memory holds `num_lanes` images at work and a queue of a few times as many.
 """
 
-import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from intriguing import engine, sharding, stock_search
 from intriguing.engine import Finished, Queue
 
 QUEUE_LENGTH = 4  # images handed to the device at a time, per lane
-LANE_PIXELS = {"cpu": 2**17, "gpu": 2**24, "tpu": 2**24}  # pixels that a device's lanes hold
+LANE_PIXELS = {"cpu": 2**16, "gpu": 2**24, "tpu": 2**24}  # pixels that a device's lanes hold
 
 
 class Utilisation(NamedTuple):
@@ -36,7 +35,7 @@ def choose_num_lanes(images, num_lanes: int | None, mesh) -> int:
     return min(num_lanes, -(-len(images) // mesh.size)) * mesh.size
 
 
-@functools.partial(jax.jit, static_argnames=("mesh", "image_shape", "options"))
+@sharding.jit(static_argnames=("mesh", "image_shape", "options"))
 def run_engine(logits_fn, lanes, clock, queue, drain, mesh, image_shape, options):
     """`engine.run` on each device, with its own lanes and its own part of the queue."""
 
@@ -50,7 +49,7 @@ def run_engine(logits_fn, lanes, clock, queue, drain, mesh, image_shape, options
     return sharding.map_devices(on_device, mesh)((logits_fn, drain), lanes, clock, queue)
 
 
-@functools.partial(jax.jit, static_argnames=("mesh", "image_shape", "options"))
+@sharding.jit(static_argnames=("mesh", "image_shape", "options"))
 def _run_stock(logits_fn, queue, mesh, image_shape, options):
     def on_device(logits_fn, queue):
         return stock_search.run(logits_fn, queue, image_shape, options)
@@ -69,8 +68,9 @@ def batched(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterato
         queue = make_queue(arrays, start, length, mesh)
         drain = jnp.asarray(start + length >= len(images))
         lanes, clock, finished, busy = run_engine(
-            logits_fn, lanes, clock, queue, drain, mesh, images.shape[1:], options
-        )
+            logits_fn, lanes, clock, queue, drain,
+            mesh=mesh, image_shape=images.shape[1:], options=options,
+        )  # fmt: skip
         finished = jax.tree.map(np.asarray, finished)
         num_busy += int(np.asarray(busy, np.int64).sum())
         kept = np.flatnonzero(finished.index >= 0)
@@ -86,7 +86,9 @@ def stock(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterator[
     images = arrays[0]
     for start in range(0, len(images), num_lanes):
         queue = make_queue(arrays, start, num_lanes, mesh)
-        finished = _run_stock(logits_fn, queue, mesh, images.shape[1:], options)
+        finished = _run_stock(
+            logits_fn, queue, mesh=mesh, image_shape=images.shape[1:], options=options
+        )
         finished = jax.tree.map(np.asarray, finished)
         kept = np.flatnonzero(finished.index >= 0)
         yield Finished(*(array[kept] for array in finished))

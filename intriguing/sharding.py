@@ -1,4 +1,11 @@
-"""The device mesh: one data axis, and the only shard_map of the house."""
+"""The device mesh: one data axis, and the only shard_map of the house.
+
+On a CPU each core can be a device (`use_cores`): one program of small operations gains nothing from
+a second thread, two programs with a thread each are twice as fast as one.
+"""
+
+import functools
+import os
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -6,6 +13,21 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from intriguing.errors import InputError
 
 DATA = "data"
+
+
+def use_cores(num_cores: int | None = None) -> None:
+    """Makes each of `num_cores` cores (default: all) a CPU device of its own.
+
+    Must come before the first use of a device; after it, nothing changes. Accelerators are not
+    affected, and a count that `XLA_FLAGS` forces stays as it is.
+    """
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    try:
+        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+        jax.config.update("jax_num_cpu_devices", num_cores or available or os.cpu_count())
+    except RuntimeError:  # devices are in use already
+        pass
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:
@@ -30,6 +52,31 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def split(mesh: Mesh) -> NamedSharding:
     """Sharding of an array whose leading axis is divided among the devices."""
     return NamedSharding(mesh, PartitionSpec(DATA))
+
+
+def are_cores(mesh: Mesh) -> bool:
+    """Whether the devices are the cores of one CPU, which share its memory."""
+    return mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
+
+
+def whole_batches(mesh: Mesh) -> Mesh:
+    """The mesh to train on: batches are too small to be worth dividing among a CPU's cores."""
+    return make_mesh(1) if are_cores(mesh) else mesh
+
+
+def jit(function=None, *, static_argnames):
+    """`jax.jit` for a function with a keyword `mesh`: one thread for each core that is a device."""
+    if function is None:
+        return functools.partial(jit, static_argnames=static_argnames)
+    many = jax.jit(function, static_argnames=static_argnames)
+    one = {"xla_cpu_multi_thread_eigen": False}
+    single = jax.jit(function, static_argnames=static_argnames, compiler_options=one)
+
+    @functools.wraps(function)
+    def call(*args, mesh, **kwargs):
+        return (single if are_cores(mesh) else many)(*args, mesh=mesh, **kwargs)
+
+    return call
 
 
 def map_devices(fn, mesh: Mesh):

@@ -163,7 +163,7 @@ def test_softmax_regression_is_near_the_exact_minimum(
     solver, digits, targets, weight_decay, max_mean
 ):
     params, images = regression(weight_decay), digits.images[:24]
-    result = run(solver, params, images, targets)
+    result = run(solver, params, images, targets, refine=False)
     assert result.success.all()
     assert set(result.status.tolist()) <= {AttackStatus.REACHED, AttackStatus.ALREADY_THERE}
     exact = exact_norms(params, images, targets)
@@ -172,6 +172,16 @@ def test_softmax_regression_is_near_the_exact_minimum(
     ratios = result.l2_norm[moved] / exact[moved]
     assert ratios.min() >= 1 - ROUNDING
     assert ratios.mean() <= max_mean
+
+
+@pytest.mark.parametrize("weight_decay", [1e-4, 1e-2, 1.0])
+def test_refined_it_is_the_exact_minimum(solver, digits, targets, weight_decay):
+    params, images = regression(weight_decay), digits.images[:24]
+    result = run(solver, params, images, targets)
+    exact = exact_norms(params, images, targets)
+    assert result.success.all()
+    assert (result.l2_norm >= exact * (1 - ROUNDING)).all()
+    assert result.l2_norm.mean() <= 1.005 * exact.mean()
 
 
 def penalty_minimum(params, image, target):

@@ -1,5 +1,6 @@
 """Tests for ../intriguing/engine.py and search.py: order, lanes, queue chunks, lowering."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -85,7 +86,14 @@ def test_lowers_for_other_devices(problem, platform):
     lanes = engine.empty_lanes(5, PIXELS, jnp.float32, 5)
     lower, upper = np.zeros_like(images), np.ones_like(images)
     queue = search.make_queue((images, lower, upper, targets), 0, 20, mesh)
-    attack_text = search.run_engine.trace(
+    run_engine, finish = (
+        jax.jit(function.__wrapped__, static_argnames=names)
+        for function, names in (
+            (search.run_engine, ("mesh", "image_shape", "options")),
+            (attack._finish, ("mesh", "refine_steps", "num_margins")),
+        )
+    )
+    attack_text = run_engine.trace(
         logits_fn, lanes, jnp.zeros(1, jnp.int32), queue, jnp.asarray(True), mesh=mesh,
         image_shape=(PIXELS,), options=options,
     ).lower(lowering_platforms=(platform,)).as_text()  # fmt: skip
@@ -93,7 +101,7 @@ def test_lowers_for_other_devices(problem, platform):
     found = engine.Finished(
         np.arange(NUM, dtype=np.int32), images, zeros, zeros, zeros.astype(np.int32), zeros > 0
     )
-    finish_text = attack._finish.trace(
+    finish_text = finish.trace(
         logits_fn, images, lower, upper, targets, found, mesh=mesh, refine_steps=4, num_margins=3
     ).lower(lowering_platforms=(platform,)).as_text()  # fmt: skip
     for text in (attack_text, finish_text):

@@ -94,12 +94,12 @@ def test_refining_makes_no_image_worse(problem):
     _, images, _ = problem
     rng = np.random.default_rng(3)
     params = tuple(np.float32(rng.normal(size=s)) for s in ((PIXELS, 12), (12, CLASSES)))
-    targets = np.asarray(sigmoid_net(params, images)).argsort(axis=1)[:, -2]
-    rough, fine = (
+    labels = np.asarray(sigmoid_net(params, images)).argmax(axis=1)
+    targets = np.array([rng.choice(labels[labels != label]) for label in labels])
+    rough, fine = (  # each target is the class of another image: a point of the box that has it
         attack.minimal_perturbation(Partial(sigmoid_net, params), images, targets, refine=r)
         for r in (False, True)
     )
-    found = rough.success  # a random net may be unable to give some class at all
-    assert found.mean() > 0.7 and fine.success[found].all()
-    assert (fine.l2_norm[found] <= rough.l2_norm[found] * (1 + 1e-5)).all()
-    assert fine.l2_norm[found].mean() < rough.l2_norm[found].mean()
+    assert rough.success.all() and fine.success.all()
+    assert (fine.l2_norm <= rough.l2_norm * (1 + 1e-5)).all()
+    assert fine.l2_norm.mean() < rough.l2_norm.mean()

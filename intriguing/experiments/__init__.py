@@ -26,6 +26,7 @@ def run_experiment(config, workdir: Path, num_devices: int | None = None) -> dic
     check_config(config)
     # Through JSON: a tuple that was read back from config.json must compare equal.
     results.check_workdir(workdir, json.loads(config.to_json()))
+    sharding.use_cores(num_devices)
     mesh = sharding.make_mesh(num_devices)
     logger.info("%s in %s, %s", config.experiment, workdir, versions())
     return EXPERIMENTS[config.experiment](config, workdir, mesh)

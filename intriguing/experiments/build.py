@@ -9,7 +9,17 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from intriguing import attack, attack_inputs, data, models, report, results, targets, train
+from intriguing import (
+    attack,
+    attack_inputs,
+    data,
+    models,
+    report,
+    results,
+    sharding,
+    targets,
+    train,
+)
 from intriguing.errors import InputError
 from intriguing.progress import Progress, logger
 
@@ -65,7 +75,7 @@ def train_model(config, dataset: data.Dataset, name: str, workdir: Path, mesh):
     key = jax.random.fold_in(jax.random.key(config.seed), config.model_names.index(name))
     options = {
         **config.train,
-        "mesh": mesh,
+        "mesh": sharding.whole_batches(mesh),
         "checkpoint_dir": workdir / "checkpoints" / name,
         "name": f"training {name}",
         "log": metrics_logger(workdir, name),
