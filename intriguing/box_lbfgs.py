@@ -92,7 +92,10 @@ class BatchedLBFGSB(jaxopt.LBFGSB):
         return self._evaluate(step, slot, 0, unravel, (lower, upper), args, kwargs)
 
     def update(self, params, state: BatchedState, bounds, *args, **kwargs) -> jaxopt.OptStep:
-        """Evaluates `fun` once, at the trial point; returns the best point so far and the state."""
+        """Evaluates `fun` once, at the trial point; returns the best point so far and the state.
+
+        Once the solve has ended (`state.step.status`), nothing changes any more.
+        """
         if isinstance(params, jaxopt.OptStep):
             params = params.params
         _, unravel = ravel_pytree(params)
@@ -100,15 +103,17 @@ class BatchedLBFGSB(jaxopt.LBFGSB):
         new = self._evaluate(
             state.step, state.next_slot, state.num_fun_eval, unravel, bounds, args, kwargs
         )
-        return jaxopt.OptStep(params=unravel(new.step.x), state=new)
+        running = state.step.status == Status.RUNNING
+        aux = jax.tree.map(lambda new, old: jnp.where(running, new, old), new.aux, state.aux)
+        return jaxopt.OptStep(params=unravel(new.step.x), state=new._replace(aux=aux))
 
     def _evaluate(self, step, slot, num_evals, unravel, bounds, args, kwargs) -> BatchedState:
-        trial = unravel(step.trial)
+        trial, running = unravel(step.trial), step.status == Status.RUNNING
         (value, aux), grad = self._value_and_grad_with_aux(trial, *args, **kwargs)
         step = lbfgs_step.step(
             step, value, ravel_pytree(grad)[0], *bounds, slot, tol=self.tol, rtol=0.0
         )
-        num_evals = jnp.asarray(num_evals + 1, jnp.int32)
+        num_evals = jnp.asarray(num_evals + running, jnp.int32)
         return BatchedState(
             iter_num=step.num_iters,
             value=step.value,
@@ -130,7 +135,7 @@ class BatchedLBFGSB(jaxopt.LBFGSB):
         flat, _ = ravel_pytree(params)
 
         def flatten(bound):
-            if jnp.ndim(bound) == 0 and not isinstance(bound, dict | list | tuple):
+            if jax.tree.structure(bound).num_nodes == 1 and jnp.ndim(bound) == 0:
                 return jnp.full_like(flat, bound)
             full = jax.tree.map(lambda b, p: jnp.broadcast_to(b, jnp.shape(p)), bound, params)
             return ravel_pytree(full)[0].astype(flat.dtype)
@@ -139,14 +144,21 @@ class BatchedLBFGSB(jaxopt.LBFGSB):
 
     def _cond_fun(self, inputs):
         _, state = inputs[0]
-        return (state.step.status == Status.RUNNING) & (state.iter_num < self.maxiter)
+        return any_lane(state.step.status == Status.RUNNING)
+
+    def _body_fun(self, inputs):
+        return (self._limit(super()._body_fun(inputs)[0]), inputs[1])
+
+    def _limit(self, found: jaxopt.OptStep) -> jaxopt.OptStep:
+        step = end_at(self.maxiter, found.state.step)
+        return found._replace(state=found.state._replace(step=step))
 
     def _run(self, init_params, bounds, *args, **kwargs) -> jaxopt.OptStep:
         state = self.init_state(init_params, bounds, *args, **kwargs)
         if isinstance(init_params, jaxopt.OptStep):
             init_params = init_params.params
         _, unravel = ravel_pytree(init_params)
-        start = jaxopt.OptStep(unravel(state.step.x), state)
+        start = self._limit(jaxopt.OptStep(unravel(state.step.x), state))
         return jaxopt.loop.while_loop(
             self._cond_fun, self._body_fun, (start, ((bounds, *args), kwargs)),
             maxiter=2 * self.maxiter, jit=self.jit, unroll=self._get_unroll_option(),
@@ -190,24 +202,48 @@ def minimize_box(
     shape, lower, upper = x0.shape, lower.ravel(), upper.ravel()
 
     def keep_going(carry):
-        state, num_evals = carry
-        running = (state.status == Status.RUNNING) & (state.num_iters < maxiter)
-        return running & (num_evals < 2 * maxiter + 1)
+        state, clock, _ = carry
+        return any_lane(state.status == Status.RUNNING) & (clock < 2 * maxiter + 1)
 
     def body(carry):
-        state, num_evals = carry
+        state, clock, num_evals = carry
+        num_evals += state.status == Status.RUNNING
         value, grad = value_and_grad_fn(state.trial.reshape(shape))
-        slot = num_evals % history_size
+        slot = clock % history_size
         state = lbfgs_step.step(state, value, grad.ravel(), lower, upper, slot, tol=tol, rtol=rtol)
-        return state, num_evals + 1
+        return end_at(maxiter, state), clock + 1, num_evals
 
     start = lbfgs_step.init(jnp.clip(x0.ravel(), lower, upper), history_size)
-    state, num_evals = jax.lax.while_loop(keep_going, body, (start, jnp.zeros((), jnp.int32)))
+    zero = jnp.zeros((), jnp.int32)
+    state, _, num_evals = jax.lax.while_loop(keep_going, body, (start, zero, zero))
     status = jnp.where(state.status == Status.RUNNING, Status.MAXITER, state.status)
     return Solution(
         x=state.x.reshape(shape), value=state.value, error=state.error,
         num_iters=state.num_iters, num_evals=num_evals, status=status.astype(jnp.int32),
     )  # fmt: skip
+
+
+@jax.custom_batching.custom_vmap
+def any_lane(running: jax.Array) -> jax.Array:
+    """Whether any lane is running: the same bool for all of them under vmap.
+
+    A while loop whose condition differs between lanes selects, in every step and for all that it
+    carries, between the old and the new: that costs more than the step. `lbfgs_step.step` leaves
+    ended lanes alone by itself.
+    """
+    return running
+
+
+@any_lane.def_vmap
+def _any_lane(axis_size, in_batched, running):
+    del axis_size, in_batched
+    return any_lane(running.any(axis=0)), False
+
+
+def end_at(maxiter: int, state: lbfgs_step.StepState) -> lbfgs_step.StepState:
+    """Ends a solve that has accepted `maxiter` steps."""
+    over = (state.status == Status.RUNNING) & (state.num_iters >= maxiter)
+    return state._replace(status=jnp.where(over, Status.MAXITER, state.status).astype(jnp.int32))
 
 
 def move_inside(x, lower, upper):

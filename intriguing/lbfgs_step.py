@@ -109,10 +109,12 @@ def free_variables(x, grad, lower, upper) -> jax.Array:
     return 1 - held.astype(x.dtype)
 
 
+@jax.jit
 def step(state: StepState, value, grad, lower, upper, slot, *, tol, rtol) -> StepState:
     """Takes in f(state.trial) and its gradient; returns the state with the next trial point.
 
-    The first call must be given f at the start, `init(x).trial`.
+    The first call must be given f at the start, `init(x).trial`. A problem that has ended stays as
+    it is, so that a loop over many can go on for the others without selecting between states.
 
     Args:
       state: of one problem.
@@ -124,6 +126,7 @@ def step(state: StepState, value, grad, lower, upper, slot, *, tol, rtol) -> Ste
       tol: CONVERGED when error <= tol.
       rtol: STALLED after three steps in a row that lower the value by less than rtol * |value|.
     """
+    value = jnp.where(state.status == Status.RUNNING, value, jnp.nan)
     state, accept = accept_or_shrink(state, value, grad, lower, upper, slot, rtol=rtol)
     return propose(update_status(state, lower, upper, tol=tol), accept, lower, upper, slot)
 
