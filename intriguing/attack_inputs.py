@@ -21,7 +21,11 @@ def check_options(*, solver: str, tol: float, rtol: float, num_lanes: int | None
 
 
 def check_arrays(logits_fn, images, target_labels, bounds):
-    """Returns (images, lower, upper, target_labels) as numpy arrays, or raises InputError."""
+    """Returns (images, lower, upper, target_labels) as numpy arrays, or raises InputError.
+
+    The bounds are shaped like `images`, but for scalars: those have one value per image, so that
+    the solver, which is bound by memory, does not read them pixel by pixel.
+    """
     images, target_labels = np.asarray(images), np.asarray(target_labels)
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"images have dtype {images.dtype}: give floats inside the bounds")
@@ -44,6 +48,7 @@ def check_arrays(logits_fn, images, target_labels, bounds):
 
 def _check_bounds(images, bounds):
     try:
+        scalars = all(np.ndim(bound) == 0 for bound in bounds)
         lower, upper = (np.broadcast_to(np.asarray(b, images.dtype), images.shape) for b in bounds)
     except (TypeError, ValueError) as error:
         wanted = f"(lower, upper), scalars or arrays that broadcast to images {images.shape}"
@@ -58,6 +63,9 @@ def _check_bounds(images, bounds):
             f"image {first} has pixels outside the bounds or NaN (it spans {span}): scale it or "
             "pass other bounds"
         )
+    if scalars:
+        one = (slice(None), *[slice(1)] * (images.ndim - 1))
+        lower, upper = lower[one], upper[one]
     return lower, upper
 
 

@@ -65,7 +65,8 @@ class Lane(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """Images to attack: `index` (q,), -1 for padding at the end, and the rest (q, n) or (q,)."""
+    """Images to attack: `index` (q,), -1 for padding at the end; image (q, n); bounds (q, n) or
+    (q, 1); target_label (q,)."""
 
     index: jax.Array
     image: jax.Array
@@ -85,14 +86,16 @@ class Finished(NamedTuple):
     non_finite: jax.Array
 
 
-def empty_lanes(num_lanes: int, n: int, dtype, history_size: int) -> Lane:
-    """Lanes that wait for an image."""
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def empty_lanes(num_lanes: int, n: int, bound_size: int, dtype, history_size: int) -> Lane:
+    """Lanes that wait for an image of n pixels; `bound_size` is n, or 1 for scalar bounds."""
 
     def lane(_):
-        pixels, zero = jnp.zeros(n, dtype), jnp.zeros((), jnp.int32)
+        pixels, bound = jnp.zeros(n, dtype), jnp.zeros(bound_size, dtype)
+        zero = jnp.zeros((), jnp.int32)
         number, no = jnp.zeros((), dtype), jnp.asarray(False)
         return Lane(
-            index=zero - 1, image=pixels, lower=pixels, upper=pixels, target_label=zero,
+            index=zero - 1, image=pixels, lower=bound, upper=bound, target_label=zero,
             step=lbfgs_step.init(pixels, history_size), loss=number, margin=number,
             search=penalty_search.start(number + 1), best_image=pixels, best_norm=number + jnp.inf,
             best_penalty=number, num_solves=zero, solve_evals=zero, num_evals=zero, non_finite=no,

@@ -198,8 +198,9 @@ def propose(state: StepState, renew, lower, upper, slot) -> StepState:
     """
     give_up = state.num_backtracks == MAX_BACKTRACKS
     history = state.history._replace(rho=jnp.where(give_up, 0.0, state.history.rho))
-    free = free_variables(state.x, state.grad, lower, upper)
-    steepest = -state.grad * free
+    steepest = -state.grad * free_variables(state.x, state.grad, lower, upper)
+    # A free variable whose derivative is exactly 0 rests for a step: cheaper than a second mask.
+    free = (steepest != 0).astype(steepest.dtype)
     newton = two_loop(history, steepest, free, slot) * free
     # A direction that is not clearly downhill (rounding) is replaced by steepest descent, whose
     # first step has unit length, as in L-BFGS-B.

@@ -60,7 +60,9 @@ def _run_stock(logits_fn, queue, mesh, image_shape, options):
 def batched(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterator[Finished]:
     """Streams the images through the engine; yields rows as they finish, as numpy arrays."""
     images = arrays[0]
-    lanes = engine.empty_lanes(num_lanes, images[0].size, images.dtype, options.history_size)
+    lanes = engine.empty_lanes(
+        num_lanes, images[0].size, arrays[1][0].size, images.dtype, options.history_size
+    )
     clock = jnp.zeros(mesh.size, jnp.int32)
     lanes, clock = jax.device_put((lanes, clock), sharding.split(mesh))
     length, num_busy = QUEUE_LENGTH * num_lanes, 0

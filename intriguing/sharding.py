@@ -4,6 +4,7 @@ On a CPU each core can be a device (`use_cores`): one program of small operation
 a second thread, two programs with a thread each are twice as fast as one.
 """
 
+import contextlib
 import functools
 import os
 
@@ -16,18 +17,18 @@ DATA = "data"
 
 
 def use_cores(num_cores: int | None = None) -> None:
-    """Makes each of `num_cores` cores (default: all) a CPU device of its own.
+    """Makes cores of the CPU devices of their own: `num_cores` of them, at most (default) all.
 
-    Must come before the first use of a device; after it, nothing changes. Accelerators are not
+    Must come before the first use of a device; later it changes nothing. Accelerators are not
     affected, and a count that `XLA_FLAGS` forces stays as it is.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    try:
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        jax.config.update("jax_num_cpu_devices", num_cores or available or os.cpu_count())
-    except RuntimeError:  # devices are in use already
-        pass
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    available = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    count = available if num_cores is None else max(1, min(num_cores, available))
+    with contextlib.suppress(RuntimeError):  # devices are in use already
+        jax.config.update("jax_num_cpu_devices", count)
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:

@@ -61,7 +61,8 @@ def _search(logits_fn, index, image, lower, upper, target_label, options: Option
 def run(logits_fn, queue: Queue, image_shape, options: Options) -> Finished:
     """Searches for every image of the queue (q, n) at once; rows in the order of the queue."""
     index, *pixels, target_label = queue
-    pixels = [array.reshape(-1, *image_shape) for array in pixels]
+    shape = queue.image.shape
+    pixels = [jnp.broadcast_to(array, shape).reshape(-1, *image_shape) for array in pixels]
     search = functools.partial(_search, logits_fn, options=options)
     found = jax.vmap(search)(index, *pixels, target_label)
-    return found._replace(best_image=found.best_image.reshape(queue.image.shape))
+    return found._replace(best_image=found.best_image.reshape(shape))

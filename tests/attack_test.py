@@ -601,3 +601,17 @@ def test_a_model_that_raises_without_a_word(message):
 
     with pytest.raises(InputError, match="cannot take images"):
         bad(logits_fn=silent)()
+
+
+def test_the_smaller_of_two_attacks(net, digits, targets):
+    first, second = (
+        run("batched", net, digits.images[:8], targets[:8], squared_norm=squared, refine=False)
+        for squared in (False, True)
+    )
+    lost = first._replace(l2_norm=np.where(np.arange(8) == 3, np.inf, first.l2_norm))
+    both = attack.smaller(lost, second)
+    np.testing.assert_array_equal(both.l2_norm, np.minimum(lost.l2_norm, second.l2_norm))
+    norms = np.linalg.norm((both.adv_images - digits.images[:8]).reshape(8, -1), axis=1)
+    np.testing.assert_allclose(norms, both.l2_norm, rtol=1e-5)
+    assert both.l2_norm[3] == second.l2_norm[3]
+    np.testing.assert_array_equal(both.num_evals, first.num_evals + second.num_evals)

@@ -83,7 +83,7 @@ def test_lowers_for_other_devices(problem, platform):
     images, targets = problem
     mesh, logits_fn = sharding.make_mesh(1), Partial(logits_of, make_params())
     options = engine.Options(4, 30, 1e-3, 1e-3, 5, False)
-    lanes = engine.empty_lanes(5, PIXELS, jnp.float32, 5)
+    lanes = engine.empty_lanes(5, PIXELS, PIXELS, jnp.float32, 5)
     lower, upper = np.zeros_like(images), np.ones_like(images)
     queue = search.make_queue((images, lower, upper, targets), 0, 20, mesh)
     run_engine, finish = (

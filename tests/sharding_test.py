@@ -29,6 +29,7 @@ rng = np.random.default_rng(0)
 images = rng.uniform(size=(NUM_IMAGES, 6)).astype(np.float32)
 weights = rng.normal(size=(6, 3)).astype(np.float32)
 targets = (images @ weights).argmin(axis=1)
+weights = jax.device_put(weights, jax.devices()[0])  # where a trained model's arrays lie
 logits_fn = Partial(lambda weights, images: images @ weights, weights)
 for num in (1, 8):
     mesh = sharding.make_mesh(num)
@@ -109,6 +110,35 @@ def test_more_devices_than_there_are(found):
 def test_no_devices(num_devices):
     with pytest.raises(InputError, match=f"num_devices is {num_devices}"):
         sharding.make_mesh(num_devices)
+
+
+CORES = """
+import os, jax
+from intriguing import sharding
+os.sched_getaffinity = lambda pid: {0, 1, 2}
+sharding.use_cores(NUM)
+found = [len(jax.devices())]
+sharding.use_cores(1)  # too late
+found.append(len(jax.devices()))
+mesh = sharding.make_mesh()
+found += [sharding.are_cores(mesh), sharding.whole_batches(mesh).size]
+print(found)
+"""
+
+
+@pytest.mark.parametrize(("num", "flags", "expected"), [
+    ("None", "", [3, 3, True, 1]),
+    ("2", "", [2, 2, True, 1]),
+    ("99", "", [3, 3, True, 1]),
+    ("1", "", [1, 1, False, 1]),
+    ("2", "--xla_force_host_platform_device_count=4", [4, 4, True, 1]),
+])  # fmt: skip
+def test_cores_as_devices(num, flags, expected):
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+    run = subprocess.run([sys.executable, "-c", CORES.replace("NUM", num)], env=env,
+                         capture_output=True, text=True, check=False, timeout=120)  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.strip() == str(expected)
 
 
 def test_a_mesh_of_one():
