@@ -194,12 +194,12 @@ def minimize_box(
     Returns:
       A `Solution`.
     """
-    lower, upper = (jnp.broadcast_to(jnp.asarray(b, x0.dtype), x0.shape) for b in (lower, upper))
+    shape, bounds = x0.shape, [jnp.asarray(b, x0.dtype) for b in (lower, upper)]
+    full = [jnp.broadcast_to(b, shape) for b in bounds]
     if solver == "jaxopt":
-        return _minimize_stock(
-            value_and_grad_fn, x0, lower, upper, maxiter, tol, rtol, history_size
-        )
-    shape, lower, upper = x0.shape, lower.ravel(), upper.ravel()
+        return _minimize_stock(value_and_grad_fn, x0, *full, maxiter, tol, rtol, history_size)
+    # Scalars stay scalars: the step is bound by memory.
+    lower, upper = (b.reshape(1) if b.size == 1 else f.ravel() for b, f in zip(bounds, full))  # noqa: B905
 
     def keep_going(carry):
         state, clock, _ = carry
