@@ -144,13 +144,13 @@ class BatchedLBFGSB(jaxopt.LBFGSB):
 
     def _cond_fun(self, inputs):
         _, state = inputs[0]
-        return any_lane(state.step.status == Status.RUNNING)
+        return lbfgs_step.any_lane(state.step.status == Status.RUNNING)
 
     def _body_fun(self, inputs):
         return (self._limit(super()._body_fun(inputs)[0]), inputs[1])
 
     def _limit(self, found: jaxopt.OptStep) -> jaxopt.OptStep:
-        step = end_at(self.maxiter, found.state.step)
+        step = lbfgs_step.end_at(self.maxiter, found.state.step)
         return found._replace(state=found.state._replace(step=step))
 
     def _run(self, init_params, bounds, *args, **kwargs) -> jaxopt.OptStep:
@@ -199,11 +199,14 @@ def minimize_box(
     if solver == "jaxopt":
         return _minimize_stock(value_and_grad_fn, x0, *full, maxiter, tol, rtol, history_size)
     # Scalars stay scalars: the step is bound by memory.
-    lower, upper = (b.reshape(1) if b.size == 1 else f.ravel() for b, f in zip(bounds, full))  # noqa: B905
+    lower, upper = (
+        bound.reshape(1) if bound.size == 1 else array.ravel()
+        for bound, array in zip(bounds, full, strict=True)
+    )
 
     def keep_going(carry):
         state, clock, _ = carry
-        return any_lane(state.status == Status.RUNNING) & (clock < 2 * maxiter + 1)
+        return lbfgs_step.any_lane(state.status == Status.RUNNING) & (clock < 2 * maxiter + 1)
 
     def body(carry):
         state, clock, num_evals = carry
@@ -211,7 +214,7 @@ def minimize_box(
         value, grad = value_and_grad_fn(state.trial.reshape(shape))
         slot = clock % history_size
         state = lbfgs_step.step(state, value, grad.ravel(), lower, upper, slot, tol=tol, rtol=rtol)
-        return end_at(maxiter, state), clock + 1, num_evals
+        return lbfgs_step.end_at(maxiter, state), clock + 1, num_evals
 
     start = lbfgs_step.init(jnp.clip(x0.ravel(), lower, upper), history_size)
     zero = jnp.zeros((), jnp.int32)
@@ -221,29 +224,6 @@ def minimize_box(
         x=state.x.reshape(shape), value=state.value, error=state.error,
         num_iters=state.num_iters, num_evals=num_evals, status=status.astype(jnp.int32),
     )  # fmt: skip
-
-
-@jax.custom_batching.custom_vmap
-def any_lane(running: jax.Array) -> jax.Array:
-    """Whether any lane is running: the same bool for all of them under vmap.
-
-    A while loop whose condition differs between lanes selects, in every step and for all that it
-    carries, between the old and the new: that costs more than the step. `lbfgs_step.step` leaves
-    ended lanes alone by itself.
-    """
-    return running
-
-
-@any_lane.def_vmap
-def _any_lane(axis_size, in_batched, running):
-    del axis_size, in_batched
-    return any_lane(running.any(axis=0)), False
-
-
-def end_at(maxiter: int, state: lbfgs_step.StepState) -> lbfgs_step.StepState:
-    """Ends a solve that has accepted `maxiter` steps."""
-    over = (state.status == Status.RUNNING) & (state.num_iters >= maxiter)
-    return state._replace(status=jnp.where(over, Status.MAXITER, state.status).astype(jnp.int32))
 
 
 def move_inside(x, lower, upper):

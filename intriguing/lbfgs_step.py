@@ -236,3 +236,25 @@ def two_loop(history: History, v: jax.Array, free: jax.Array, slot) -> jax.Array
     for i in range(size):
         delta = delta.at[i].set(alpha[i] - rho[i] * (y_q[i] + jnp.dot(sy[:, i], delta)))
     return q + jnp.roll(delta, slot + 1) @ history.s
+
+
+@jax.custom_batching.custom_vmap
+def any_lane(running: jax.Array) -> jax.Array:
+    """Whether any lane is running: the same bool for all of them under vmap.
+
+    A while loop whose condition differs between lanes selects, in every step and for all that it
+    carries, between the old and the new. There is no need: `step` leaves ended lanes alone.
+    """
+    return running
+
+
+@any_lane.def_vmap
+def _any_lane(axis_size, in_batched, running):
+    del axis_size, in_batched
+    return any_lane(running.any(axis=0)), False
+
+
+def end_at(maxiter: int, state: StepState) -> StepState:
+    """Ends a solve that has accepted `maxiter` steps."""
+    over = (state.status == Status.RUNNING) & (state.num_iters >= maxiter)
+    return state._replace(status=jnp.where(over, Status.MAXITER, state.status).astype(jnp.int32))

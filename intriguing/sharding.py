@@ -1,7 +1,7 @@
 """The device mesh: one data axis, and the only shard_map of the house.
 
-On a CPU each core can be a device (`use_cores`): one program of small operations gains nothing from
-a second thread, two programs with a thread each are twice as fast as one.
+On a CPU each core can be a device (`use_cores`): a program of small operations gains little from a
+second thread, whereas two programs with a thread each do not wait for one another.
 """
 
 import contextlib
@@ -65,19 +65,21 @@ def whole_batches(mesh: Mesh) -> Mesh:
     return make_mesh(1) if are_cores(mesh) else mesh
 
 
-def jit(function=None, *, static_argnames):
+def jit(*, static_argnames):
     """`jax.jit` for a function with a keyword `mesh`: one thread for each core that is a device."""
-    if function is None:
-        return functools.partial(jit, static_argnames=static_argnames)
-    many = jax.jit(function, static_argnames=static_argnames)
-    one = {"xla_cpu_multi_thread_eigen": False}
-    single = jax.jit(function, static_argnames=static_argnames, compiler_options=one)
 
-    @functools.wraps(function)
-    def call(*args, mesh, **kwargs):
-        return (single if are_cores(mesh) else many)(*args, mesh=mesh, **kwargs)
+    def decorate(function):
+        compiled = functools.partial(jax.jit, function, static_argnames=static_argnames)
+        many = compiled()
+        single = compiled(compiler_options={"xla_cpu_multi_thread_eigen": False})
 
-    return call
+        @functools.wraps(function)
+        def call(*args, mesh, **kwargs):
+            return (single if are_cores(mesh) else many)(*args, mesh=mesh, **kwargs)
+
+        return call
+
+    return decorate
 
 
 def map_devices(fn, mesh: Mesh):

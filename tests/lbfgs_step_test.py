@@ -335,3 +335,12 @@ def test_a_wrong_gradient_stalls_and_keeps_the_start():
     assert state.status == Status.STALLED
     assert i <= 2 * lbfgs_step.MAX_BACKTRACKS
     np.testing.assert_array_equal(state.x, x)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_any_lane_is_one_answer_for_all(last):
+    flags = jnp.array([[False, False], [False, last]])
+    # out_axes=None is an error where lanes differ.
+    once = jax.vmap(lbfgs_step.any_lane, out_axes=None)
+    assert [bool(once(row)) for row in flags] == [False, last]
+    assert bool(jax.vmap(once, out_axes=None)(flags)) == last
