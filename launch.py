@@ -4,6 +4,7 @@ A door, not a room: flags, one line of log, one call. Without flags it lists the
 """
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -50,14 +51,15 @@ def start_logging() -> None:
 
 
 def main(argv: list[str]) -> None:
-    del argv
+    command = shlex.join(["python", Path(argv[0]).name, *sys.argv[1:]])
     start_logging()
     from intriguing.errors import InputError  # jax is slow to import: wrong flags fail before it
     from intriguing.experiments import run_experiment
 
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]).stem
     try:
-        run_experiment(_CONFIG.value, Path(_WORKDIR.value or f"runs/{name}"), _NUM_DEVICES.value)
+        workdir = Path(_WORKDIR.value or f"runs/{name}")
+        run_experiment(_CONFIG.value, workdir, _NUM_DEVICES.value, command)
     except InputError as error:
         fail(error)
     except KeyboardInterrupt:

@@ -15,7 +15,9 @@ def get_config(argument: str = "") -> ConfigDict:
     config = ConfigDict()
     config.experiment = "cross_model"  # a name in intriguing/experiments/__init__.py
     config.title = ""  # heading of the report
+    config.quick = argument == "quick"  # a small version: the report says so
     config.seed = 0  # of everything random: weights, batches, targets, noise
+    config.num_seeds = 1  # runs with seed, seed + 1, ...; for experiments that give a spread
 
     config.data = data = ConfigDict()
     data.name = "digits"  # digits, mnist, idx, npz, image_folder, or any TFDS name
@@ -47,8 +49,18 @@ def get_config(argument: str = "") -> ConfigDict:
     attack.refine_steps = 3  # linearisations of the class boundary
     attack.num_margins = 9  # classes beside the target that each of them takes into account
     attack.num_lanes = 0  # images that each device works on at a time; 0: as suits the device
+    config.protocols = ConfigDict({  # each differs from `attack` in what is named here
+        "paper": {"refine": False, "num_penalties": 8, "maxiter": 100},
+        "refined": {"refine": True},
+    })  # fmt: skip
     config.shard_size = 10_000  # images per result file: what an interruption can cost
 
+    config.trained_on = ConfigDict()  # model name -> P1 or P2, a half of the training set (table 3)
+    config.amplified_stddev = 0.1  # table 4
+    config.curve_stddevs = ()  # of the curve of transfer against amplification
+    config.units = ConfigDict()  # figures 1 to 4
+    config.units.num_top = 10  # images per direction
+    config.units.num_shown = 6  # directions in the figures, per layer
     config.noise_stddevs = (0.1, 0.3)  # Gaussian controls, table 2
     config.figure_noise_stddev = 1.0  # figure 7
     return config
@@ -60,6 +72,29 @@ def fully_connected(hidden_sizes: tuple[int, ...], *weight_decay: float) -> Conf
         "family": "fully_connected",
         "hidden_sizes": hidden_sizes,
         "weight_decay": {f"fc{i}": decay for i, decay in enumerate(weight_decay, start=1)},
+        "dropout_rates": (),  # of the inputs of each layer, bottom to top; () drops nothing
+        "lipschitz_weight": 0.0,  # of the sum of the layers' squared operator norms
+        "train": {},  # what differs from config.train
+        "pools": {  # adversarial training
+            "weights": {},  # of each pool's loss, by layer ("images", "fc1", ...); {}: no pools
+            "size": 60_000,  # examples per pool
+            "replaced": 0.1,  # fraction that is made anew before every epoch
+            "max_distortion": float("inf"),  # RMS that larger perturbations are shortened to
+            "first_epoch": 1,  # epochs on the data alone before the pools are made
+            "targets": "random",  # a rule as attack.targets
+            "attack_options": {"refine": False, "num_penalties": 1, "maxiter": 10, "tol": 1e-2,
+                               "rtol": 1e-2},
+        },
+    })  # fmt: skip
+
+
+def conv_net(features: tuple[int, ...], num_units: int) -> ConfigDict:
+    """Blocks of 5x5 convolution and pooling with `features` maps, a hidden layer, softmax."""
+    return ConfigDict({
+        "family": "conv_net",
+        "features": features,
+        "num_units": num_units,
+        "weight_decay": {},
     })  # fmt: skip
 
 

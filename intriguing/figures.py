@@ -19,6 +19,7 @@ from intriguing import results
 
 _DPI = 72  # one point is one pixel, so that sizes below are pixels throughout
 _INK, _QUIET, _ACCENT = "#1b1f24", "#6a737d", "#2f5d8a"
+_COLORS = ("#2f5d8a", "#c2622d", "#3f8f5b", "#8a4f9e", "#a8893a", "#5b6b7a")
 _TITLE_SIZE, _HEADING_SIZE, _LABEL_SIZE, _CAPTION_SIZE = 26, 21, 19, 15
 _MARGIN, _GAP, _LINE_HEIGHT = 24, 4, 1.3
 _CHAR_WIDTH = 0.6  # of the font size: a little more than the mean letter of DejaVu Sans
@@ -178,6 +179,56 @@ def filters(
         for start in range(0, len(images), num_columns)
     ]
     image_grid(path, [ImageGroup("", rows)], title, cell_pixels=56)
+
+
+class Line(NamedTuple):
+    """A curve: its label ("" for none in the legend), a y per x, and perhaps a spread around it."""
+
+    label: str
+    y: Sequence[float]
+    spread: Sequence[float] | None = None
+    dashed: bool = False  # drawn grey, for a control
+
+
+def curves(
+    path: str | os.PathLike,
+    x: Sequence[float],
+    panels: Mapping[str, Sequence[Line]],
+    title: str,
+    x_label: str,
+    y_label: str,
+) -> None:
+    """Draw panels of curves beside each other, on one scale; fractions on the y axis, 0 to 1.
+
+    Args:
+      path: the PNG file.
+      x: shared by all curves.
+      panels: heading -> curves; those of the same position have the same colour in each panel.
+      title, x_label, y_label: of the figure and its axes.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    figure = Figure(figsize=(420 * len(panels) / _DPI, 420 / _DPI), dpi=_DPI)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for panel, (heading, lines) in zip(axes, panels.items(), strict=True):
+        for line, color in zip(lines, _COLORS * len(lines), strict=False):
+            y = np.asarray(line.y)
+            style = {"color": _QUIET, "linestyle": "--"} if line.dashed else {"color": color}
+            panel.plot(x, y, linewidth=2, label=line.label or None, **style)
+            if line.spread is not None:
+                band = np.asarray(line.spread)
+                panel.fill_between(x, y - band, y + band, color=color, alpha=0.18, linewidth=0)
+        panel.set_title(heading, size=15, loc="left", color=_INK)
+        panel.set_xlabel(x_label, size=14)
+        panel.set_ylim(0, 1.02)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=13, color=_QUIET)
+        panel.legend(fontsize=13, frameon=False)
+    axes[0].set_ylabel(y_label, size=14)
+    figure.suptitle(title, x=0.01, ha="left", size=_HEADING_SIZE, weight="bold", color=_INK)
+    figure.tight_layout()
+    _save(figure, path)
 
 
 def distortion_histogram(

@@ -1,13 +1,28 @@
 """Progress of long work: a tqdm bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import logging
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
 logger = logging.getLogger("intriguing")  # not absl's: orbax and jax fill that one with their own
 SECONDS_BETWEEN_LINES = 10.0
+_stopped = threading.Event()
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Callable[[], None]]:
+    """Within it, work in other threads ends at its next `Progress.update` once what it gives is
+    called: only the main thread gets the user's interrupt.
+    """
+    try:
+        yield _stopped.set
+    finally:
+        _stopped.clear()
 
 
 class Progress:
@@ -32,6 +47,9 @@ class Progress:
         self._bar.close()
 
     def update(self, num_done: int) -> None:
+        """Says how many items are done. Raises KeyboardInterrupt if all work is to stop."""
+        if _stopped.is_set():
+            raise KeyboardInterrupt
         self._bar.update(num_done - self._done)
         self._done = num_done
         now = time.monotonic()

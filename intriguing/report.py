@@ -1,6 +1,5 @@
-"""Tables as text, Markdown and CSV, and the one-page report: ours beside the paper's figures."""
+"""Tables, ours beside the paper's figures: as text, Markdown, CSV, JSON. Claims put to the test."""
 
-import base64
 import csv
 import importlib.resources
 import io
@@ -8,16 +7,13 @@ import json
 import math
 import os
 import re
-import string
 import textwrap
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from intriguing import results
-from intriguing.errors import InputError
 
 _HEADINGS = {
     "train_error": "train error",
@@ -44,11 +40,15 @@ class Table(NamedTuple):
     paper: dict[str, list[float | None]] | None = None  # row name -> a number per paper column
     paper_columns: tuple[str, ...] = ()
     paper_data: str = "MNIST, 28x28"  # what the paper measured its figures on
+    spread: dict[str, list[float | None]] | None = (
+        None  # shaped as rows: +- of each mean over seeds
+    )
 
     @property
     def headings(self) -> tuple[str, ...]:
         """The columns' names for a reader."""
-        return tuple(_HEADINGS.get(column, column) for column in self.columns)
+        parts = (column.partition(", ") for column in self.columns)
+        return tuple(_HEADINGS.get(name, name) + comma + rest for name, comma, rest in parts)
 
     @property
     def legend(self) -> str:
@@ -64,19 +64,47 @@ class Table(NamedTuple):
 
     def cells(self, row: str) -> list[tuple[str, str]]:
         """Per column: our figure as text, and the paper's ("" where it has none)."""
+        values, spreads = self.rows[row], (self.spread or {}).get(row) or [None] * len(self.columns)
         texts = []
-        for column, kind, value in zip(self.columns, self.kinds, self.rows[row], strict=True):
+        for column, kind, value, spread in zip(
+            self.columns, self.kinds, values, spreads, strict=True
+        ):
             paper = self.paper_value(row, column)
-            texts.append((format_cell(value, kind), "" if paper is None else _printed(paper, kind)))
+            ours = format_cell(value, kind) + format_spread(spread, kind)
+            texts.append((ours, "" if paper is None else _printed(paper, kind)))
         return texts
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as JSON can hold them; `Table.from_dict` undoes it."""
+        return {**self._asdict(), "columns": list(self.columns)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Table":
+        """What `to_dict` gave, before or after JSON."""
+        tuples = {key: tuple(fields[key]) for key in ("columns", "kinds", "paper_columns")}
+        return cls(**{**fields, **tuples})
+
+
+class Claim(NamedTuple):
+    """A statement of the paper (or of ours), and what was measured about it."""
+
+    text: str
+    measured: str  # the numbers that decide it
+    holds: bool
+
+    def __str__(self) -> str:
+        return (
+            f"{'holds' if self.holds else 'does NOT hold'}: {self.text} Measured: {self.measured}"
+        )
 
 
 def paper_table(name: str) -> dict[str, Any]:
     """One entry of paper_tables.json: `columns`, and `rows` by name. KeyError if it has none."""
-    return json.loads(_packaged("paper_tables.json"))[name]
+    return json.loads(packaged("paper_tables.json"))[name]
 
 
-def _packaged(name: str) -> str:
+def packaged(name: str) -> str:
+    """Text of a file that comes with the package."""
     return (importlib.resources.files("intriguing") / name).read_text(encoding="utf-8")
 
 
@@ -87,6 +115,13 @@ def format_cell(value: float | None, kind: str) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return _FORMATS[kind](value)
+
+
+def format_spread(spread: float | None, kind: str) -> str:
+    """What follows a mean: " ± 0.12" in the unit of the mean; "" where there is none."""
+    if not spread or not math.isfinite(spread):
+        return ""
+    return f" ± {100 * spread:.2f}" if kind == "percent" else f" ± {spread:.1g}"
 
 
 def _percent(value: float) -> str:
@@ -126,7 +161,7 @@ def _printed(value: float, kind: str) -> str:
 
 def to_text(table: Table) -> str:
     """The table for a terminal, the paper's figures in brackets on a line beneath ours."""
-    headings = [_two_lines(heading) for heading in table.headings]
+    headings = [two_lines(heading) for heading in table.headings]
     lines = [("", *upper_or_lower) for upper_or_lower in zip(*headings, strict=True)]
     pad = " " if table.paper else ""  # our digits stand above those within the brackets
     for row in table.rows:
@@ -148,7 +183,7 @@ def _align(line: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([first, *rest]).rstrip()
 
 
-def _two_lines(heading: str) -> tuple[str, str]:
+def two_lines(heading: str) -> tuple[str, str]:
     """A long heading cut after a space or hyphen, where its longer half is shortest."""
     if len(heading) <= 11:
         return "", heading
@@ -171,19 +206,32 @@ def to_markdown(table: Table) -> str:
     return "\n\n".join([f"### {table.title}", grid, *filter(None, below)]) + "\n"
 
 
+def claims_to_markdown(claims: Sequence[Claim]) -> str:
+    """A table with one claim per row."""
+    lines = [("claim", "measured", "holds"), ("---",) * 3]
+    for claim in claims:
+        text, measured = map(_escape_markdown, (claim.text, claim.measured))
+        lines.append((text, measured, "yes" if claim.holds else "**no**"))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
 def _escape_markdown(text: str) -> str:
     return re.sub(r"([\\|*_<])", r"\\\1", text)
 
 
 def to_csv(table: Table) -> str:
-    """The raw numbers at full precision, then the paper's as `<column>_paper`; nothing is empty."""
+    """The raw numbers at full precision, then `<column>_spread` and `<column>_paper`."""
+    spread_columns = list(table.columns) if table.spread else []
     paper_columns = [column for column in table.columns if column in table.paper_columns]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["name", *table.columns, *(f"{column}_paper" for column in paper_columns)])
+    spread_names = [f"{column}_spread" for column in spread_columns]
+    paper_names = [f"{column}_paper" for column in paper_columns]
+    writer.writerow(["name", *table.columns, *spread_names, *paper_names])
     for row, values in table.rows.items():
+        spreads = (table.spread or {}).get(row) or [None] * len(spread_columns)
         paper_values = [table.paper_value(row, column) for column in paper_columns]
-        writer.writerow([row, *map(_raw, [*values, *paper_values])])
+        writer.writerow([row, *map(_raw, [*values, *spreads, *paper_values])])
     return buffer.getvalue()
 
 
@@ -202,85 +250,6 @@ def write_tables(workdir: str | os.PathLike, tables: Sequence[Table]) -> None:
 
 
 def merge_summary(existing: Mapping[str, Any], tables: Sequence[Table]) -> dict[str, Any]:
-    """A copy of `existing` with `tables.<name>` = columns and rows, shaped as paper_tables.json."""
-    new = {
-        table.name: {
-            "columns": list(table.columns),
-            "rows": {k: list(v) for k, v in table.rows.items()},
-        }
-        for table in tables
-    }
+    """A copy of `existing` with `tables.<name>` = all fields of each `Table`."""
+    new = {table.name: table.to_dict() for table in tables}
     return {**existing, "tables": {**existing.get("tables", {}), **new}}
-
-
-def write_report(
-    workdir: str | os.PathLike,
-    title: str,
-    tables: Sequence[Table],
-    figures: Sequence[tuple[str | os.PathLike, str]],
-    facts: Mapping[str, str],
-) -> None:
-    """Write workdir/report.html, one page that needs no other file and no network.
-
-    Args:
-      workdir: folder of the run.
-      title: heading of the page.
-      tables: shown in order, each with its note and the paper's figures beneath ours.
-      figures: (path of a PNG file, caption), shown after the tables.
-      facts: name -> value: command, versions, device, seconds; shown last.
-
-    Raises:
-      InputError: a figure cannot be read, or the page cannot be written.
-    """
-    body = [_html_table(table) for table in tables]
-    body += [_html_figure(Path(path), caption) for path, caption in figures]
-    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
-    page = string.Template(_packaged("report_page.html"))
-    page = page.substitute(title=escape(title), body="\n".join(body), facts=items)
-    results.write_atomic(Path(workdir) / "report.html", page)
-
-
-def _html_table(table: Table) -> str:
-    headings = ("<br>".join(map(escape, filter(None, _two_lines(h)))) for h in table.headings)
-    head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
-    # Columns named like rows make a matrix (made for, error induced in): only its cells are tinted.
-    tinted = [column in table.rows for column in table.columns]
-    rows = []
-    for row, values in table.rows.items():
-        cells = "".join(map(_html_cell, table.cells(row), values, tinted))
-        rows.append(f'<tr><th scope="row">{escape(row)}</th>{cells}</tr>')
-    below = ""
-    if table.legend:
-        below += f"<p>In grey beneath ours: the paper's figures ({escape(table.paper_data)}).</p>"
-    if table.note:
-        below += f"<p>{escape(table.note)}</p>"
-    return (
-        f'<section><div class="scroll" tabindex="0"><table><caption><span>{escape(table.title)}'
-        f"</span></caption><thead><tr><td></td>{head}</tr></thead><tbody>\n"
-        + "\n".join(rows)
-        + f"\n</tbody></table></div>{below}</section>"
-    )
-
-
-def _html_cell(texts: tuple[str, str], value: float | None, tinted: bool) -> str:
-    ours, paper = texts
-    measured = value is not None and math.isfinite(value)
-    style = f' style="--share:{100 * value:.1f}%"' if tinted and measured else ""
-    beneath = f"<small><i>paper </i>{escape(paper)}</small>" if paper else ""
-    return f"<td{style}>{escape(ours)}{beneath}</td>"
-
-
-def _html_figure(path: Path, caption: str) -> str:
-    try:
-        png = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read figure {path}: {error.strerror}; draw it again") from error
-    width = int.from_bytes(png[16:20], "big")  # of the PNG header: never enlarge, it would blur
-    wide = ' class="wide"' if width > 720 else ""  # on a phone: scroll, rather than tiny letters
-    data = base64.b64encode(png).decode()
-    caption = escape(caption)
-    return (
-        f'<figure><div class="scroll" tabindex="0"><img{wide} width="{width}" '
-        f'alt="{caption}" src="data:image/png;base64,{data}"></div>'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )

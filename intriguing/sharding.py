@@ -7,10 +7,14 @@ second thread, whereas two programs with a thread each do not wait for one anoth
 import contextlib
 import functools
 import os
+import queue
+from collections.abc import Callable, Iterable
+from concurrent import futures
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from intriguing import progress
 from intriguing.errors import InputError
 
 DATA = "data"
@@ -41,8 +45,12 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
     num_devices = len(devices) if num_devices is None else num_devices
     if not 1 <= num_devices <= len(devices):
         raise InputError(f"num_devices is {num_devices}: this machine has 1 to {len(devices)}")
+    return _mesh_of(devices[:num_devices])
+
+
+def _mesh_of(devices) -> Mesh:
     # Auto axes: on Explicit ones (the default of make_mesh) jaxopt's while loops do not trace.
-    return jax.make_mesh((num_devices,), (DATA,), (AxisType.Auto,), devices=devices[:num_devices])
+    return jax.make_mesh((len(devices),), (DATA,), (AxisType.Auto,), devices=tuple(devices))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -56,13 +64,51 @@ def split(mesh: Mesh) -> NamedSharding:
 
 
 def are_cores(mesh: Mesh) -> bool:
-    """Whether the devices are the cores of one CPU, which share its memory."""
-    return mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
+    """Whether the devices are cores of a CPU (JAX sees several), which share its memory."""
+    device = mesh.devices.flat[0]
+    return device.platform == "cpu" and len(device.client.devices()) > 1
 
 
 def whole_batches(mesh: Mesh) -> Mesh:
     """The mesh to train on: batches are too small to be worth dividing among a CPU's cores."""
-    return make_mesh(1) if are_cores(mesh) else mesh
+    return _mesh_of(mesh.devices.flat[:1]) if are_cores(mesh) else mesh
+
+
+def side_by_side(run: Callable, jobs: Iterable, mesh: Mesh) -> list:
+    """Calls `run(job, mesh)` for each job, as many at a time as there are devices, one on each.
+
+    A single job has all the devices to itself. Small models gain nothing from several devices, but
+    several of them do. What a job returns does not depend on which device it ran on.
+
+    Returns:
+      What `run` returned, in the order of `jobs`. The first error (or the user's interrupt) ends
+      all of them, when each next calls `Progress.update`, and is raised.
+    """
+    jobs = list(jobs)
+    if mesh.size == 1 or len(jobs) == 1:
+        return [run(job, mesh) for job in jobs]
+    idle = queue.SimpleQueue()
+    for device in mesh.devices.flat:
+        idle.put(device)
+
+    def on_idle_device(job):
+        device = idle.get()
+        try:
+            with jax.default_device(device):
+                return run(job, _mesh_of([device]))
+        finally:
+            idle.put(device)
+
+    with progress.stoppable() as stop_all, futures.ThreadPoolExecutor(mesh.size) as threads:
+        pending = [threads.submit(on_idle_device, job) for job in jobs]
+        try:
+            for done in futures.as_completed(pending):
+                done.result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            stop_all()
+            raise
+    return [done.result() for done in pending]
 
 
 def jit(*, static_argnames):

@@ -12,7 +12,7 @@ LAYERS = (
     {  # 0: may import others of layer 0, without a cycle
         *("errors", "progress", "data", "data_files", "data_tfds", "models", "lbfgs_step"),
         *("box_lbfgs", "metrics", "sharding", "checkpoint", "results", "report", "report_html"),
-        *("figures", "predict", "penalty_search", "targets"),
+        *("figures", "predict", "penalty_search", "targets", "train_loop"),
         *(
             "objective",
             "engine",

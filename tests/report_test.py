@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from intriguing import figures, report
+from intriguing import figures, report, report_html
 from intriguing.errors import InputError
 
 _TINY = report.Table(
@@ -142,10 +142,33 @@ def test_merge_summary_has_the_shape_of_the_papers_tables():
     merged = report.merge_summary(existing, [_TINY._replace(name="table1")])
     assert merged["tables"]["table1"]["columns"] == list(_TINY.columns)
     assert merged["tables"]["table1"]["rows"]["FC10(1)"] == [0.0164, 0.0619, 1797]
-    assert merged["tables"]["table1"].keys() == report.paper_table("table1").keys()
+    assert merged["tables"]["table1"].keys() >= report.paper_table("table1").keys()
     assert (merged["seconds"], merged["tables"]["kept"]) == (3, 1)
     assert existing["tables"]["table1"] == {"columns": [], "rows": {}}
     json.dumps(merged)
+
+
+def test_a_table_survives_json():
+    table = _TINY._replace(spread={"FC10(1)": [0.001, 0.01, None]})
+    table = table._replace(rows={"FC10(1)": [0.0164, 0.0619, 1797]})
+    assert report.Table.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+def test_spread_stands_beside_the_mean():
+    table = _TINY._replace(spread={"FC10(1)": [0.00123, 0.0044, None]})
+    assert "| 1.64% ± 0.12 / 20% | 0.0619 ± 0.004 / 0.14 | 1,797 |" in report.to_markdown(table)
+    header, first, _ = csv.reader(io.StringIO(report.to_csv(table)))
+    assert dict(zip(header, first, strict=True))["test_error_spread"] == "0.00123"
+    assert dict(zip(header, first, strict=True))["num_images_spread"] == ""
+
+
+def test_claims():
+    claims = [report.Claim("A.", "1 | 2", True), report.Claim("B.", "3", False)]
+    assert report.claims_to_markdown(claims).splitlines()[2:] == [
+        "| A. | 1 \\| 2 | yes |",
+        "| B. | 3 | **no** |",
+    ]
+    assert str(claims[1]) == "does NOT hold: B. Measured: 3"
 
 
 def test_write_tables(tmp_path):
@@ -188,9 +211,10 @@ def test_report_is_one_page_that_escapes_and_needs_nothing_else(tmp_path):
     matrix = report.Table(
         "m", evil, ("A", evil), {"A": [1, 0.5], evil: [None, 1]}, ("percent",) * 2
     )
-    report.write_report(
-        tmp_path, evil, [_TINY, matrix], [(tmp_path / "f.png", evil)], {evil: evil, "seconds": "3"}
-    )
+    report_html.write_report(
+        tmp_path, evil, [_TINY, matrix], [(tmp_path / "f.png", evil)], {evil: evil, "seconds": "3"},
+        claims=[report.Claim(evil, "5 of 6", False)],
+    )  # fmt: skip
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = _Page(text)
     assert page.all("script") == page.all("link") == page.all("a") == []
@@ -202,11 +226,12 @@ def test_report_is_one_page_that_escapes_and_needs_nothing_else(tmp_path):
     assert int(image["width"]) > 0
     assert {"charset": "utf-8"} in page.all("meta")
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
+    assert "does not hold" in page.text["b"]
     for tag in ("title", "h1", "span", "figcaption", "dt", "dd"):
         assert evil in page.text[tag], tag
     assert {attrs["scope"] for attrs in page.all("th")} == {"col", "row"}
     assert len(page.all("caption")) == len(page.all("table")) == 2
-    assert page.text["small"] == ["20%", "0.14"]
+    assert page.text["small"] == ["5 of 6", "20%", "0.14"]
     shares = [attrs["style"] for attrs in page.all("td") if "style" in attrs]
     assert shares == ["--share:100.0%", "--share:50.0%", "--share:100.0%"]
     assert re.search(r"the paper's figures \(MNIST, 28x28\)", text)
@@ -214,5 +239,5 @@ def test_report_is_one_page_that_escapes_and_needs_nothing_else(tmp_path):
 
 def test_report_without_its_figure(tmp_path):
     with pytest.raises(InputError, match=r"cannot read figure .*none\.png"):
-        report.write_report(tmp_path, "", [], [(tmp_path / "none.png", "")], {})
+        report_html.write_report(tmp_path, "", [], [(tmp_path / "none.png", "")], {})
     assert not (tmp_path / "report.html").exists()

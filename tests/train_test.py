@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from intriguing import checkpoint, data, train
+from intriguing import checkpoint, data, train, train_loop
 from intriguing.errors import InputError
 from intriguing.models import Autoencoder, AutoencoderClassifier, FullyConnected
 
@@ -34,13 +34,17 @@ def equal(first, second):
 
 def run_steps(model, batch, num_steps, weight_decay, learning_rate=1e-2):
     tx = optax.adam(learning_rate)
-    state = train.create_train_state(model, batch.images.shape[1:], tx, jax.random.key(0))
-    step = jax.jit(
-        functools.partial(train.train_step, model, tx, train.classification_loss, weight_decay)
-    )
+    init = train.init_fn(model, batch)
+    state = train_loop.create_train_state(init, tx, jax.random.key(0))
+
+    def loss_fn(params, batch, pools, key):
+        loss = train.classification_loss(model.apply({"params": params}, batch.images), batch)
+        return loss + train.weight_decay_penalty(params, weight_decay)
+
+    step = jax.jit(functools.partial(train_loop.train_step, loss_fn, tx))
     losses = []
     for _ in range(num_steps):
-        state, loss = step(state, batch)
+        state, loss = step(state, batch, {}, jax.random.key(0))
         losses.append(float(loss))
     return state, losses
 
@@ -70,7 +74,7 @@ def test_train_step_golden(digits):
 def test_loss_before_the_first_step_by_hand(digits):
     batch = data.Dataset(digits.images[:50], digits.labels[:50], ())
     tx = optax.adam(1e-2)
-    state = train.create_train_state(MODEL, (8, 8, 1), tx, jax.random.key(0))
+    state = train_loop.create_train_state(train.init_fn(MODEL, batch), tx, jax.random.key(0))
     params = jax.tree.map(lambda a: np.asarray(a, np.float64), state.params)
     hidden = 1 / (1 + np.exp(-(batch.images.reshape(50, 64) @ params["fc1"]["kernel"])))
     logits = hidden @ params["fc2"]["kernel"]
@@ -158,7 +162,7 @@ def fail(*_, **__):
 
 def test_what_is_finished_is_not_trained_again(digits, uninterrupted, monkeypatch):
     state, folder = uninterrupted
-    monkeypatch.setattr(train, "_train_epoch", fail)
+    monkeypatch.setattr(train_loop, "_epoch_runner", fail)
     options = {**OPTIONS, "checkpoint_dir": folder, "log": fail}
     assert equal(train.fit(MODEL, digits, jax.random.key(3), **options), state)
 
@@ -229,10 +233,9 @@ def fitted(digits, tmp_path_factory):
 
 def code_state(folder):
     phase = {k: v for k, v in PHASES["autoencoder"].items() if k != "weight_decay"}
-    like = train.create_train_state(
-        Autoencoder(12), (8, 8, 1),
-        optax.adam(optax.cosine_decay_schedule(1e-2, phase["num_epochs"] * 4)), jax.random.key(0),
-    )  # fmt: skip
+    tx = optax.adam(optax.cosine_decay_schedule(1e-2, phase["num_epochs"] * 4))
+    init = train.init_fn(Autoencoder(12), data.load("digits", "train"))
+    like = train_loop.create_train_state(init, tx, jax.random.key(0))
     return checkpoint.restore_latest(folder / "code", like)[1]
 
 
@@ -283,7 +286,7 @@ def test_reconstruction_loss_by_hand():
 
 def test_autoencoder_classifier_resumes(fitted, digits, monkeypatch):
     model, params, folder = fitted
-    monkeypatch.setattr(train, "_train_epoch", fail)
+    monkeypatch.setattr(train_loop, "_epoch_runner", fail)
     again = train.fit_autoencoder_classifier(
         model, digits, jax.random.key(0), checkpoint_dir=folder, **PHASES, **AE_OPTIONS
     )

@@ -1,21 +1,32 @@
-"""The table of contents: one function per paper result, (config, workdir, mesh) -> summary."""
+"""The table of contents: one function per paper result, (config, workdir, mesh) -> Outcome."""
 
 import json
 from pathlib import Path
 
 from intriguing import results, sharding
 from intriguing.errors import InputError
-from intriguing.experiments.build import check_config, versions
+from intriguing.experiments.adversarial import adversarial_training
+from intriguing.experiments.check import check_config
 from intriguing.experiments.cross_model import cross_model
+from intriguing.experiments.cross_training_set import cross_training_set
+from intriguing.experiments.outcome import versions, write_outcome
+from intriguing.experiments.unit_analysis import unit_analysis
 from intriguing.progress import logger
 
 EXPERIMENTS = {
     "cross_model": cross_model,  # tables 1 and 2, figure 7
+    "cross_training_set": cross_training_set,  # tables 3 and 4
+    "adversarial_training": adversarial_training,  # section 4.2, beside other regularisers
+    "unit_analysis": unit_analysis,  # figures 1 and 2
 }
 
 
-def run_experiment(config, workdir: Path, num_devices: int | None = None) -> dict:
+def run_experiment(
+    config, workdir: Path, num_devices: int | None = None, command: str = ""
+) -> dict:
     """Runs `config.experiment` in `workdir`, resuming what is there; returns its summary.
+
+    `command` is what the report says that it was made by.
 
     Raises:
       InputError: a user's mistake, in one line.
@@ -29,4 +40,5 @@ def run_experiment(config, workdir: Path, num_devices: int | None = None) -> dic
     sharding.use_cores(num_devices)
     mesh = sharding.make_mesh(num_devices)
     logger.info("%s in %s, %s", config.experiment, workdir, versions())
-    return EXPERIMENTS[config.experiment](config, workdir, mesh)
+    outcome = EXPERIMENTS[config.experiment](config, workdir, mesh)
+    return write_outcome(config, workdir, outcome, command)

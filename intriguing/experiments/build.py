@@ -1,26 +1,24 @@
 """From config fields to data, trained models and attacks: what every experiment needs."""
 
-import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from intriguing import (
+    adversarial_training,
     attack,
-    attack_inputs,
     data,
+    lipschitz,
     models,
-    report,
     results,
     sharding,
-    targets,
     train,
 )
-from intriguing.errors import InputError
 from intriguing.progress import Progress, logger
 
 
@@ -36,60 +34,83 @@ def load_data(config) -> tuple[data.Dataset, data.Dataset]:
     return train_set, data.load(config.data.name, "test", **options)
 
 
-FAMILIES = ("fully_connected", "autoencoder_classifier")
+class Trained(NamedTuple):
+    """A model with its parameters."""
+
+    model: object
+    params: dict
+
+    @property
+    def logits_fn(self):
+        return models.logits_fn(self.model, {"params": self.params})
 
 
-def check_config(config) -> None:
-    """Raises InputError for what no experiment can run with, before anything is computed."""
-    if not config.model_names:
-        raise InputError(f"model_names is empty: name some of {', '.join(config.models)}")
-    for name in config.model_names:
-        if name not in config.models:
-            raise InputError(f'model_names: "{name}" is not one of {", ".join(config.models)}')
-        spec = config.models[name]
-        if spec.family not in FAMILIES:
-            known = ", ".join(FAMILIES)
-            raise InputError(f'models.{name}.family is "{spec.family}": it must be one of {known}')
-        parts = [spec] if spec.family == "fully_connected" else [spec.autoencoder, spec.classifier]
-        for part in parts:
-            settings = {**config.train, **part}
-            wanted = ("num_epochs", "batch_size", "learning_rate", "weight_decay")
-            try:
-                train.check_options(**{key: settings[key] for key in wanted})
-            except InputError as error:
-                raise InputError(f"{name}: {error}") from error
-    if config.attack.targets not in targets.RULES:
-        known = ", ".join(targets.RULES)
-        raise InputError(f'attack.targets is "{config.attack.targets}": it must be one of {known}')
-    options = dict(config.attack, num_lanes=config.attack.num_lanes or None)
-    for key in ("num_images", "targets", "target_class", "refine", "squared_norm"):
-        del options[key]
-    attack_inputs.check_options(**options)
-    if config.shard_size < 1 or config.data.num_train < 0:
-        raise InputError("shard_size must be at least 1 and data.num_train at least 0")
+class Job(NamedTuple):
+    """One training: which entry of `config.models`, on which data, and what it is called."""
+
+    name: str
+    dataset: data.Dataset
+    seed: int = 0  # added to the config's
+    label: str = ""  # of its files and progress; default: `name`
 
 
-def train_model(config, dataset: data.Dataset, name: str, workdir: Path, mesh):
-    """Trains (or restores) the model that `config.models[name]` describes; its logits function."""
-    spec = config.models[name]
-    key = jax.random.fold_in(jax.random.key(config.seed), config.model_names.index(name))
-    options = {
-        **config.train,
-        "mesh": sharding.whole_batches(mesh),
-        "checkpoint_dir": workdir / "checkpoints" / name,
-        "name": f"training {name}",
-        "log": metrics_logger(workdir, name),
-    }
-    num_classes = len(dataset.class_names)
-    if spec.family == "autoencoder_classifier":
-        model = models.AutoencoderClassifier(spec.num_units, num_classes)
-        phases = {"autoencoder": spec.autoencoder, "classifier": spec.classifier}
-        params = train.fit_autoencoder_classifier(model, dataset, key, **phases, **options)
-    else:
-        model = models.FullyConnected(tuple(spec.hidden_sizes), num_classes)
-        options["weight_decay"] = spec.weight_decay
-        params = train.fit(model, dataset, key, **options).params
-    return models.logits_fn(model, {"params": params})
+def train_models(config, jobs: Iterable[Job], workdir: Path, mesh) -> list[Trained]:
+    """Trains (or restores) a model per job, as many at a time as there are devices."""
+
+    def run(job: Job, mesh) -> Trained:
+        label = job.label or job.name
+        key = jax.random.key(config.seed + job.seed)
+        options = {
+            **config.train,
+            **config.models[job.name].get("train", {}),
+            "mesh": sharding.whole_batches(mesh),
+            "checkpoint_dir": workdir / "checkpoints" / label,
+            "name": f"training {label}",
+            "log": metrics_logger(workdir, label),
+        }
+        key = jax.random.fold_in(key, config.model_names.index(job.name))
+        return TRAIN[config.models[job.name].family](
+            config.models[job.name], job.dataset, key, options
+        )
+
+    return sharding.side_by_side(run, jobs, mesh)
+
+
+def _train_fully_connected(spec, dataset: data.Dataset, key, options) -> Trained:
+    model = models.FullyConnected(
+        tuple(spec.hidden_sizes), len(dataset.class_names), tuple(spec.dropout_rates)
+    )
+    options["weight_decay"] = spec.weight_decay
+    if spec.pools.weights:
+        state = adversarial_training.fit(model, dataset, key, **spec.pools, **options)
+        return Trained(model, state.params)
+    if spec.lipschitz_weight:
+        layers = [f"fc{i}" for i in range(1, len(spec.hidden_sizes) + 2)]
+        options["penalty_fn"] = lambda params: (
+            spec.lipschitz_weight * lipschitz.lipschitz_penalty(params, layers)
+        )
+    return Trained(model, train.fit(model, dataset, key, **options).params)
+
+
+def _train_autoencoder_classifier(spec, dataset: data.Dataset, key, options) -> Trained:
+    model = models.AutoencoderClassifier(spec.num_units, len(dataset.class_names))
+    phases = {"autoencoder": spec.autoencoder, "classifier": spec.classifier}
+    return Trained(
+        model, train.fit_autoencoder_classifier(model, dataset, key, **phases, **options)
+    )
+
+
+def _train_conv_net(spec, dataset: data.Dataset, key, options) -> Trained:
+    model = models.ConvNet(tuple(spec.features), spec.num_units, len(dataset.class_names))
+    options["weight_decay"] = spec.weight_decay
+    return Trained(model, train.fit(model, dataset, key, **options).params)
+
+
+TRAIN = {
+    "fully_connected": _train_fully_connected,
+    "autoencoder_classifier": _train_autoencoder_classifier,
+    "conv_net": _train_conv_net,
+}
 
 
 def metrics_logger(workdir: Path, name: str) -> Callable[..., None]:
@@ -102,11 +123,17 @@ def metrics_logger(workdir: Path, name: str) -> Callable[..., None]:
     return log
 
 
-def attack_images(config, logits_fn, dataset, name: str, workdir: Path, key, mesh):
+def attack_options(config, protocol: str) -> dict:
+    """Arguments of `attack.attack_batch` under one of `config.protocols`; and `num_images`."""
+    options = {**config.attack, **config.protocols[protocol]}
+    return {**options, "num_lanes": options["num_lanes"] or None}
+
+
+def attack_images(config, logits_fn, dataset, name: str, workdir: Path, mesh, protocol: str):
     """Attacks the first images of `dataset` shard by shard, resuming; returns a dict of arrays."""
-    options = dict(config.attack)
-    options["num_lanes"] = options["num_lanes"] or None
+    options = attack_options(config, protocol)
     num_images = min(options.pop("num_images") or len(dataset.images), len(dataset.images))
+    key = jax.random.fold_in(jax.random.key(config.seed), TARGETS)
 
     def compute(start: int, stop: int) -> dict[str, np.ndarray]:
         images, labels = dataset.images[start:stop], dataset.labels[start:stop]
@@ -117,11 +144,20 @@ def attack_images(config, logits_fn, dataset, name: str, workdir: Path, key, mes
         perturbations = arrays["adv_images"] - images
         return {**arrays, "perturbation": perturbations, "target_labels": target_labels}
 
-    directory = workdir / "results" / name
-    with Progress(num_images, f"attacking {name}") as progress:
+    directory = workdir / "results" / name / protocol
+    with Progress(num_images, f"attacking {name} ({protocol})") as progress:
         return results.map_shards(
             directory, num_images, config.shard_size, compute, progress=progress.update
         )
+
+
+# What keys are for: folded into that of the config's seed, beside the models' own (0, 1, ...).
+TARGETS, NOISE, SPLIT, DIRECTIONS = 1000, 1001, 1002, 1003
+
+
+def key_for(config, purpose: int, seed: int = 0) -> jax.Array:
+    """The key of one purpose, `NOISE` for instance."""
+    return jax.random.fold_in(jax.random.key(config.seed + seed), purpose)
 
 
 @contextmanager
@@ -143,34 +179,3 @@ def seconds_per_phase(workdir: Path) -> dict[str, float]:
         if "phase" in line:
             seconds[line["phase"]] = seconds.get(line["phase"], 0.0) + line["seconds"]
     return seconds
-
-
-def versions() -> dict[str, str]:
-    """What the numbers were made with: library versions and the device."""
-    device = jax.devices()[0]
-    return {
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "device": f"{len(jax.devices())} x {device.device_kind}",
-    }
-
-
-def write_outcome(config, workdir: Path, tables, shown) -> dict:
-    """Writes report.html and summary.json from the tables and figures; returns the summary."""
-    seconds = seconds_per_phase(workdir)
-    facts = {
-        "experiment": config.experiment,
-        "seed": config.seed,
-        **versions(),
-        "seconds": f"{sum(seconds.values()):.0f} in all",
-        **{f"seconds: {phase}": f"{value:.1f}" for phase, value in seconds.items()},
-    }
-    report.write_report(workdir, config.title, tables, shown, facts)
-    about = {"experiment": config.experiment, "versions": versions(), "seconds": seconds}
-    summary = report.merge_summary(about, tables)
-    results.write_summary(workdir / "summary.json", summary)
-    for table in tables:
-        print(report.to_text(table), flush=True)
-    print(f"Report: {workdir / 'report.html'}")
-    return summary

@@ -4,34 +4,59 @@ import functools
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.tree_util import Partial
 
 from intriguing.models.autoencoder import Autoencoder, AutoencoderClassifier
+from intriguing.models.conv_net import ConvNet
 from intriguing.models.fully_connected import FullyConnected
 
 MODELS = {
     "fully_connected": FullyConnected,
+    "conv_net": ConvNet,
     "autoencoder": Autoencoder,
     "autoencoder_classifier": AutoencoderClassifier,
 }
 
 
 @functools.cache
-def _logits_of(model: nn.Module):
+def _logits_of(model: nn.Module, above: str | None):
     # One function object per model, so that jit caches by architecture and not by call.
+    options = {} if above is None else {"above": above}
+
     def apply(variables, images):
-        return model.apply(variables, images)[0]
+        return model.apply(variables, images, **options)[0]
 
     return apply
 
 
-def logits_fn(model: nn.Module, variables) -> Partial:
+def logits_fn(model: nn.Module, variables, above: str | None = None) -> Partial:
     """Binds variables to a model: a function from images (batch, ...) to logits (batch, classes).
 
     It is a pytree: jitted functions that take it as an argument see the variables as inputs, not as
-    constants, and are compiled once for all variables of one architecture.
+    constants, and are compiled once for all variables of one architecture. With `above`, the name
+    of a layer, it maps that layer's activations to logits.
     """
-    return Partial(_logits_of(model), variables)
+    return Partial(_logits_of(model, above), variables)
+
+
+@functools.cache
+def _activations_of(model: nn.Module):
+    @jax.jit
+    def apply(variables, images):
+        return model.apply(variables, images)[1]
+
+    return apply
+
+
+def activations(model: nn.Module, variables, images, layer: str, batch_size: int = 1000):
+    """Activations (num, ...) of one layer on images (num, ...), a numpy array; "images": these."""
+    if layer == "images":
+        return np.asarray(images)
+    apply, parts = _activations_of(model), []
+    for start in range(0, len(images), batch_size):
+        parts.append(np.asarray(apply(variables, images[start : start + batch_size])[layer]))
+    return np.concatenate(parts)
 
 
 def num_params(model: nn.Module, image_shape: tuple[int, ...]) -> int:

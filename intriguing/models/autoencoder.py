@@ -19,7 +19,10 @@ class Autoencoder(nn.Module):
     num_units: int = 400
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, images: jax.Array, *, train: bool = False
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        del train
         x = images.reshape(len(images), -1)
         code = nn.sigmoid(nn.Dense(self.num_units, name="encoder")(x))
         return nn.Dense(x.shape[-1], name="decoder")(code), {"encoder": code}
@@ -37,8 +40,11 @@ class AutoencoderClassifier(nn.Module):
     num_classes: int = 10
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, images: jax.Array, *, train: bool = False
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Maps images (batch, ...) in [0, 1] to logits (batch, num_classes) and activations."""
+        del train
         x = images.reshape(len(images), -1)
         code = nn.sigmoid(nn.Dense(self.num_units, name="encoder")(x))
         return nn.Dense(self.num_classes, name="classifier")(code), {"encoder": code}

@@ -1,0 +1,58 @@
+"""Adversarial training on MNIST: pools per layer beside weight decay, dropout and others.
+
+python launch.py --config=configs/mnist_adversarial_training.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+LAYERS = ("images", "fc1", "fc2")  # whose pools there can be: the input and both hidden layers
+
+
+def net(*weight_decay: float, **differences) -> ConfigDict:
+    """A 100-100-10 sigmoid net; `differences` from `default.fully_connected`."""
+    spec = default.fully_connected((100, 100), *weight_decay)
+    for field, value in differences.items():
+        spec[field] = value
+    return spec
+
+
+def with_pools(weights: dict[str, float], max_distortion: float = float("inf")) -> ConfigDict:
+    """The net with pools: weight of each pool's loss, and the bound of the perturbations."""
+    spec = net(1e-3, 1e-3, 1e-4)
+    spec.pools.weights = ConfigDict(weights)
+    spec.pools.max_distortion = max_distortion
+    spec.pools.targets = "runner_up"
+    return spec
+
+
+def get_config(argument: str = ""):
+    config = default.get_config(argument)
+    config.experiment = "adversarial_training"
+    config.title = "Adversarial training on MNIST"
+    config.data.name = "mnist"
+    config.num_seeds = 5
+    config.train.num_epochs = 100
+    config.train.batch_size = 500
+    config.train.learning_rate = 1e-2
+    rows = {
+        "weight decay": net(1e-2, 1e-2, 1e-3),
+        "dropout": net(1e-5, 1e-5, 1e-6, dropout_rates=(0.2, 0.0, 0.0)),
+        "Lipschitz penalty": net(0.0, 0.0, 0.0, lipschitz_weight=1e-3),
+        "input pool": with_pools({"images": 1.0}, 0.036),
+        "top pool": with_pools({"fc2": 0.3}),
+        "pool per layer": with_pools({"images": 1.0, "fc1": 0.3, "fc2": 0.3}, 0.036),
+        "pool per layer, minimal": with_pools(dict.fromkeys(LAYERS, 0.3)),
+    }
+    config.models = ConfigDict(rows)
+    config.model_names = tuple(rows)
+    config.protocols = ConfigDict({"refined": {"refine": True}})
+    if argument == "quick":
+        config.num_seeds = 2
+        config.data.num_train = 2000
+        config.train.num_epochs = 3
+        config.attack.num_images = 8
+        for name in rows:
+            config.models[name].pools.size = 500
+    return config

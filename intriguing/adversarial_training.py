@@ -1,0 +1,169 @@
+"""Training on pools of adversarial examples, of the input and of hidden layers (section 4.2)."""
+
+import math
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from intriguing import attack, models, sharding
+from intriguing.data import Dataset
+from intriguing.errors import InputError
+from intriguing.train import (
+    check_layers,
+    check_options,
+    classification_loss,
+    init_fn,
+    weight_decay_penalty,
+)
+from intriguing.train_loop import Pools, TrainState, run_epochs
+
+
+def check_pools(
+    *,
+    weights: Mapping[str, float],
+    size: int,
+    replaced: float,
+    max_distortion: float,
+    first_epoch: int,
+) -> None:
+    """Raises InputError for settings of the pools that make no sense."""
+    for layer, weight in weights.items():
+        if not (np.isfinite(weight) and weight >= 0):
+            raise InputError(f"pools.weights.{layer} is {weight}: it must be 0 or more")
+    if size < 1 or first_epoch < 0:
+        raise InputError("pools.size must be at least 1 and pools.first_epoch at least 0")
+    if not 0 < replaced <= 1:
+        raise InputError(f"pools.replaced is {replaced}: a fraction above 0, at most 1, is needed")
+    if not max_distortion > 0:
+        raise InputError(f"pools.max_distortion is {max_distortion}: it must be positive")
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset,
+    key: jax.Array,
+    *,
+    weights: Mapping[str, float],
+    size: int,
+    replaced: float,
+    max_distortion: float = math.inf,
+    first_epoch: int = 1,
+    targets: str = "random",
+    attack_options: Mapping | None = None,
+    weight_decay: Mapping[str, float] | None = None,
+    mesh: Mesh | None = None,
+    **options,
+) -> TrainState:
+    """Trains on the data and, in every step, on a batch of each pool.
+
+    A pool holds adversarial examples of one layer: activations of training images, changed as
+    little as makes the network above that layer answer a wrong class, with their true labels. They
+    train the layers above it. A random part of every pool is replaced before each epoch by examples
+    made for the network as it is then. The paper alternates between the pools and the data; here
+    each step takes a batch of all of them and adds up the losses.
+
+    Args:
+      model: whose `__call__` has `above` (`models.logits_fn`); activations in [0, 1].
+      dataset, key, weight_decay, mesh, **options: as in `train.fit`.
+      weights: of each pool's cross-entropy beside that of the data, by layer; "images" is the
+        input.
+      size: examples per pool.
+      replaced: fraction of a pool that is replaced before every epoch.
+      max_distortion: root mean square that a perturbation is shortened to if it is larger; infinity
+        leaves it minimal, as the paper does: it just crosses the class boundary.
+      first_epoch: epochs of training on the data before the pools are made.
+      targets: a rule of `targets.choose_targets` that needs no class.
+      attack_options: of `attack.minimal_perturbation`.
+
+    Returns:
+      The state after the last epoch; `state.pools` are the pools it ended with.
+
+    Raises:
+      InputError: as in `train.fit`, or settings of the pools that make no sense.
+    """
+    check_pools(weights=weights, size=size, replaced=replaced, max_distortion=max_distortion,
+                first_epoch=first_epoch)  # fmt: skip
+    weight_decay = dict(weight_decay or {})
+    settings = ("num_epochs", "batch_size", "learning_rate")
+    check_options(**{name: options[name] for name in settings}, weight_decay=weight_decay)
+    init_params = init_fn(model, dataset)
+    check_layers(weight_decay, init_params)
+    mesh = sharding.make_mesh(1) if mesh is None else mesh
+    pool_key, key = jax.random.split(key)
+
+    def total_loss(params, batch, pools, key):
+        def loss_of(examples, layer):
+            outputs = model.apply({"params": params}, examples.images, above=layer, train=True,
+                                  rngs={"dropout": key})  # fmt: skip
+            return classification_loss(outputs, examples)
+
+        loss = loss_of(batch, "images") + weight_decay_penalty(params, weight_decay)
+        return loss + sum(weights[layer] * loss_of(pool, layer) for layer, pool in pools.items())
+
+    def refresh(state: TrainState) -> Pools:
+        epoch = int(state.epoch)
+        num_new = round(replaced * size) if epoch > first_epoch else size
+        variables = jax.device_get({"params": state.params})
+        pools = {}
+        for i, layer in enumerate(sorted(weights)):
+            layer_key = jax.random.fold_in(jax.random.fold_in(pool_key, epoch), i)
+            image_key, slot_key, target_key = jax.random.split(layer_key, 3)
+            chosen = _choose(image_key, len(dataset.images), num_new)
+            new = Dataset(
+                models.activations(model, variables, dataset.images[chosen], layer),
+                dataset.labels[chosen], (),
+            )  # fmt: skip
+            if epoch >= first_epoch:
+                logits_fn = models.logits_fn(model, variables, above=layer)
+                new = perturb(logits_fn, new, target_key, max_distortion=max_distortion,
+                              targets=targets, mesh=mesh, **attack_options or {})  # fmt: skip
+            if num_new < size:
+                slots = _choose(slot_key, size, num_new)
+                images, labels = map(np.array, state.pools[layer][:2])
+                images[slots], labels[slots] = new.images, new.labels
+                new = Dataset(images, labels, ())
+            pools[layer] = new
+        return pools
+
+    pools = {layer: _empty_pool(model, init_params, dataset, layer, size) for layer in weights}
+    return run_epochs(total_loss, init_params, dataset, key, mesh=mesh, pools=pools,
+                      refresh=refresh, **options)  # fmt: skip
+
+
+def _empty_pool(model, init_params, dataset: Dataset, layer: str, size: int) -> Dataset:
+    """A pool of zeros, shaped like that layer's activations."""
+    images = dataset.images[:1]
+
+    def activations(key):
+        return model.apply({"params": init_params(key)}, images)[1]
+
+    shape = {"images": images, **jax.eval_shape(activations, jax.random.key(0))}[layer].shape
+    return Dataset(np.zeros((size, *shape[1:]), np.float32), np.zeros(size, np.int32), ())
+
+
+def perturb(logits_fn, examples: Dataset, key, *, max_distortion: float, targets: str, **options):
+    """The examples, each moved towards a wrong class; labels stay.
+
+    Args:
+      logits_fn: of the network above the layer that the examples are activations of.
+      examples: activations (num, ...) in [0, 1], and true labels.
+      key, targets: of the target rule.
+      max_distortion: root mean square that a perturbation is shortened to if it is larger.
+      **options: of `attack.minimal_perturbation`.
+    """
+    result, _ = attack.attack_batch(
+        logits_fn, examples.images, examples.labels, targets=targets, key=key, **options
+    )
+    # A failure has infinite distortion and no change.
+    scale = np.minimum(1, max_distortion / np.maximum(result.distortion, 1e-12))
+    change = result.adv_images - examples.images
+    scale = scale.reshape(-1, *[1] * (change.ndim - 1)).astype(change.dtype)
+    return examples._replace(images=np.clip(examples.images + scale * change, 0, 1))
+
+
+def _choose(key, num_available: int, num: int) -> np.ndarray:
+    """`num` different indices below `num_available`, or as evenly repeated as can be."""
+    return np.resize(np.asarray(jax.random.permutation(key, num_available)), num)

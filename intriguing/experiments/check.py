@@ -1,0 +1,55 @@
+"""What no experiment can run with is said before anything is computed."""
+
+from intriguing import adversarial_training, attack_inputs, targets
+from intriguing.errors import InputError
+from intriguing.experiments.build import TRAIN, attack_options
+from intriguing.train_loop import check_options
+
+
+def check_config(config) -> None:
+    """Raises InputError for a config that no experiment can run with."""
+    if not config.model_names:
+        raise InputError(f"model_names is empty: name some of {', '.join(config.models)}")
+    for name in config.model_names:
+        if name not in config.models:
+            raise InputError(f'model_names: "{name}" is not one of {", ".join(config.models)}')
+        try:
+            _check_model(config, config.models[name])
+        except InputError as error:
+            raise InputError(f"models.{name}: {error}") from error
+    for protocol in config.protocols:
+        _check_attack(attack_options(config, protocol))
+    if config.shard_size < 1 or config.data.num_train < 0 or config.num_seeds < 1:
+        raise InputError("shard_size and num_seeds must be at least 1, data.num_train at least 0")
+
+
+def _check_model(config, spec) -> None:
+    if spec.family not in TRAIN:
+        raise InputError(f'family is "{spec.family}": it must be one of {", ".join(TRAIN)}')
+    is_plain = spec.family != "autoencoder_classifier"
+    for part in [spec] if is_plain else [spec.autoencoder, spec.classifier]:
+        settings = {**config.train, **part, **part.get("train", {})}
+        wanted = ("num_epochs", "batch_size", "learning_rate", "weight_decay")
+        check_options(**{key: settings[key] for key in wanted})
+    if "pools" in spec:
+        wanted = ("weights", "size", "replaced", "max_distortion", "first_epoch")
+        adversarial_training.check_pools(**{key: spec.pools[key] for key in wanted})
+        if any(not 0 <= rate < 1 for rate in spec.dropout_rates):
+            raise InputError(f"dropout_rates is {spec.dropout_rates}: from 0 to below 1 each")
+        if len(spec.dropout_rates) not in (0, len(spec.hidden_sizes) + 1):
+            raise InputError(f"dropout_rates is {spec.dropout_rates}: one per layer is needed")
+        if not spec.lipschitz_weight >= 0:
+            raise InputError(f"lipschitz_weight is {spec.lipschitz_weight}: it must be 0 or more")
+
+
+def _check_attack(options: dict) -> None:
+    if options["targets"] not in targets.RULES:
+        known = ", ".join(targets.RULES)
+        raise InputError(f'attack.targets is "{options["targets"]}": it must be one of {known}')
+    if options["num_images"] < 0:
+        raise InputError(
+            f"attack.num_images is {options['num_images']}: it must be 0 (all) or more"
+        )
+    for key in ("num_images", "targets", "target_class", "refine", "squared_norm"):
+        del options[key]
+    attack_inputs.check_options(**options)

@@ -1,0 +1,62 @@
+"""What an experiment returns, and how it is written: tables, figures, report.html, summary.json."""
+
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from intriguing import report, report_html, results
+from intriguing.experiments.build import seconds_per_phase
+
+
+class Outcome(NamedTuple):
+    """What an experiment found.
+
+    Fields: `tables`; `figures`, (path of a PNG file, caption); `claims`, put to the test.
+    """
+
+    tables: list[report.Table]
+    figures: list[tuple[Path, str]]
+    claims: list[report.Claim]
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with: library versions and the device."""
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "device": f"{len(jax.devices())} x {device.device_kind}",
+    }
+
+
+def write_outcome(config, workdir: Path, outcome: Outcome, command: str) -> dict:
+    """Writes tables, report.html and summary.json; returns the summary, and prints the tables."""
+    seconds = seconds_per_phase(workdir)
+    facts = {
+        "command": command,
+        "seed": config.seed,
+        **versions(),
+        "seconds": f"{sum(seconds.values()):.0f} in all",
+        **{f"seconds: {phase}": f"{value:.1f}" for phase, value in seconds.items()},
+    }
+    tables, figures, claims = outcome
+    report.write_tables(workdir, tables)
+    report_html.write_report(workdir, config.title, tables, figures, facts, claims)
+    shown = [[path.relative_to(workdir).as_posix(), caption] for path, caption in figures]
+    about = {
+        "experiment": config.experiment, "title": config.title, "command": command,
+        "quick": config.quick, "versions": versions(), "seconds": seconds, "figures": shown,
+        "claims": [claim._asdict() for claim in claims],
+    }  # fmt: skip
+    summary = report.merge_summary(about, tables)
+    results.write_summary(workdir / "summary.json", summary)
+    for table in tables:
+        print(report.to_text(table), flush=True)
+    for claim in claims:
+        print(f"- {claim}")
+    print(f"Report: {workdir / 'report.html'}")
+    return summary
