@@ -1,3 +1,4 @@
+# make paper: every result on MNIST at full size, and RESULTS.md (INTRIGUING_DATA names the data).
 # make run: tables 1 and 2 on the embedded digits, into runs/digits. make test: lint, then all tests.
 # Another Python: make run PYTHON=python3.12. Another place for it: VENV=/tmp/venv.
 
@@ -7,7 +8,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test clean
+PAPER := mnist_cross_model mnist_cross_training_set mnist_units mnist_adversarial_training
+QUICK ?=
+
+.PHONY: run test paper clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/python launch.py --config=configs/digits.py --workdir=runs/digits
@@ -16,6 +20,13 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Hours on two cores; interrupted, the same command goes on. make paper QUICK=:quick takes minutes.
+paper: $(VENV)/run.stamp
+	set -e; for name in $(PAPER); do \
+	  $(BIN)/python launch.py --config=configs/$$name.py$(QUICK) --workdir=runs/$$name$(subst :,-,$(QUICK)); \
+	done
+	$(BIN)/python -m intriguing.results_page $(PAPER:%=runs/%$(subst :,-,$(QUICK)))
 
 # The stamps say what was installed, so that it happens once, and again when a list changes.
 $(VENV)/run.stamp: requirements.txt

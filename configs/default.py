@@ -79,6 +79,7 @@ def fully_connected(hidden_sizes: tuple[int, ...], *weight_decay: float) -> Conf
             "weights": {},  # of each pool's loss, by layer ("images", "fc1", ...); {}: no pools
             "size": 60_000,  # examples per pool
             "replaced": 0.1,  # fraction that is made anew before every epoch
+            "batch_size": 100,  # examples of each pool per step
             "max_distortion": float("inf"),  # RMS that larger perturbations are shortened to
             "first_epoch": 1,  # epochs on the data alone before the pools are made
             "targets": "random",  # a rule as attack.targets

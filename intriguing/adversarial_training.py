@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,24 +23,49 @@ from intriguing.train import (
 from intriguing.train_loop import Pools, TrainState, run_epochs
 
 
-def check_pools(
-    *,
-    weights: Mapping[str, float],
-    size: int,
-    replaced: float,
-    max_distortion: float,
-    first_epoch: int,
-) -> None:
+class PoolOptions(NamedTuple):
+    """What the pools hold, and how they are trained on.
+
+    Fields:
+      weights: of each pool's cross-entropy beside that of the data, by layer; "images" is the
+        input.
+      size: examples per pool.
+      replaced: fraction of a pool that is replaced before every epoch.
+      batch_size: examples of each pool per step.
+      max_distortion: root mean square that a perturbation is shortened to if it is larger; infinity
+        leaves it minimal, as the paper does: it just crosses the class boundary.
+      first_epoch: epochs of training on the data before the pools are made.
+      targets: a rule of `targets.choose_targets` that needs no class.
+      attack_options: of `attack.minimal_perturbation`.
+    """
+
+    weights: Mapping[str, float]
+    size: int
+    replaced: float
+    batch_size: int
+    max_distortion: float = math.inf
+    first_epoch: int = 1
+    targets: str = "random"
+    attack_options: Mapping = MappingProxyType({})
+
+
+def check_pools(pools: PoolOptions) -> None:
     """Raises InputError for settings of the pools that make no sense."""
-    for layer, weight in weights.items():
+    for layer, weight in pools.weights.items():
         if not (np.isfinite(weight) and weight >= 0):
             raise InputError(f"pools.weights.{layer} is {weight}: it must be 0 or more")
-    if size < 1 or first_epoch < 0:
-        raise InputError("pools.size must be at least 1 and pools.first_epoch at least 0")
-    if not 0 < replaced <= 1:
-        raise InputError(f"pools.replaced is {replaced}: a fraction above 0, at most 1, is needed")
-    if not max_distortion > 0:
-        raise InputError(f"pools.max_distortion is {max_distortion}: it must be positive")
+    if pools.first_epoch < 0:
+        raise InputError(f"pools.first_epoch is {pools.first_epoch}: it must be 0 or more")
+    for name in ("size", "batch_size"):
+        if getattr(pools, name) < 1:
+            raise InputError(f"pools.{name} is {getattr(pools, name)}: it must be at least 1")
+    if not 0 < pools.replaced <= 1:
+        raise InputError(f"pools.replaced is {pools.replaced}: above 0 and at most 1 is needed")
+    if not pools.max_distortion > 0:
+        raise InputError(f"pools.max_distortion is {pools.max_distortion}: it must be positive")
+    if pools.targets not in ("random", "runner_up", "least_likely"):
+        known = "random, runner_up, least_likely"
+        raise InputError(f'pools.targets is "{pools.targets}": it must be one of {known}')
 
 
 def fit(
@@ -46,13 +73,7 @@ def fit(
     dataset: Dataset,
     key: jax.Array,
     *,
-    weights: Mapping[str, float],
-    size: int,
-    replaced: float,
-    max_distortion: float = math.inf,
-    first_epoch: int = 1,
-    targets: str = "random",
-    attack_options: Mapping | None = None,
+    pools: PoolOptions,
     weight_decay: Mapping[str, float] | None = None,
     mesh: Mesh | None = None,
     **options,
@@ -68,15 +89,7 @@ def fit(
     Args:
       model: whose `__call__` has `above` (`models.logits_fn`); activations in [0, 1].
       dataset, key, weight_decay, mesh, **options: as in `train.fit`.
-      weights: of each pool's cross-entropy beside that of the data, by layer; "images" is the
-        input.
-      size: examples per pool.
-      replaced: fraction of a pool that is replaced before every epoch.
-      max_distortion: root mean square that a perturbation is shortened to if it is larger; infinity
-        leaves it minimal, as the paper does: it just crosses the class boundary.
-      first_epoch: epochs of training on the data before the pools are made.
-      targets: a rule of `targets.choose_targets` that needs no class.
-      attack_options: of `attack.minimal_perturbation`.
+      pools: see `PoolOptions`.
 
     Returns:
       The state after the last epoch; `state.pools` are the pools it ended with.
@@ -84,8 +97,7 @@ def fit(
     Raises:
       InputError: as in `train.fit`, or settings of the pools that make no sense.
     """
-    check_pools(weights=weights, size=size, replaced=replaced, max_distortion=max_distortion,
-                first_epoch=first_epoch)  # fmt: skip
+    check_pools(pools)
     weight_decay = dict(weight_decay or {})
     settings = ("num_epochs", "batch_size", "learning_rate")
     check_options(**{name: options[name] for name in settings}, weight_decay=weight_decay)
@@ -94,43 +106,58 @@ def fit(
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     pool_key, key = jax.random.split(key)
 
-    def total_loss(params, batch, pools, key):
+    def total_loss(params, batch, pool_batches, key):
         def loss_of(examples, layer):
             outputs = model.apply({"params": params}, examples.images, above=layer, train=True,
                                   rngs={"dropout": key})  # fmt: skip
             return classification_loss(outputs, examples)
 
         loss = loss_of(batch, "images") + weight_decay_penalty(params, weight_decay)
-        return loss + sum(weights[layer] * loss_of(pool, layer) for layer, pool in pools.items())
+        parts = (
+            pools.weights[layer] * loss_of(pool, layer) for layer, pool in pool_batches.items()
+        )
+        return loss + sum(parts)
 
     def refresh(state: TrainState) -> Pools:
-        epoch = int(state.epoch)
-        num_new = round(replaced * size) if epoch > first_epoch else size
-        variables = jax.device_get({"params": state.params})
-        pools = {}
-        for i, layer in enumerate(sorted(weights)):
-            layer_key = jax.random.fold_in(jax.random.fold_in(pool_key, epoch), i)
-            image_key, slot_key, target_key = jax.random.split(layer_key, 3)
-            chosen = _choose(image_key, len(dataset.images), num_new)
-            new = Dataset(
-                models.activations(model, variables, dataset.images[chosen], layer),
-                dataset.labels[chosen], (),
-            )  # fmt: skip
-            if epoch >= first_epoch:
-                logits_fn = models.logits_fn(model, variables, above=layer)
-                new = perturb(logits_fn, new, target_key, max_distortion=max_distortion,
-                              targets=targets, mesh=mesh, **attack_options or {})  # fmt: skip
-            if num_new < size:
-                slots = _choose(slot_key, size, num_new)
-                images, labels = map(np.array, state.pools[layer][:2])
-                images[slots], labels[slots] = new.images, new.labels
-                new = Dataset(images, labels, ())
-            pools[layer] = new
-        return pools
+        epoch_key = jax.random.fold_in(pool_key, int(state.epoch))
+        return {
+            layer: _refresh_pool(
+                model, dataset, state, layer, jax.random.fold_in(epoch_key, i), pools, mesh
+            )
+            for i, layer in enumerate(sorted(pools.weights))
+        }
 
-    pools = {layer: _empty_pool(model, init_params, dataset, layer, size) for layer in weights}
-    return run_epochs(total_loss, init_params, dataset, key, mesh=mesh, pools=pools,
-                      refresh=refresh, **options)  # fmt: skip
+    empty = {
+        layer: _empty_pool(model, init_params, dataset, layer, pools.size)
+        for layer in pools.weights
+    }
+    return run_epochs(
+        total_loss, init_params, dataset, key, mesh=mesh, pools=empty,
+        pool_batch_size=pools.batch_size, refresh=refresh, **options,
+    )  # fmt: skip
+
+
+def _refresh_pool(model, dataset, state: TrainState, layer: str, key, options: PoolOptions, mesh):
+    """The pool of one layer for the next epoch; all of it is new in the first epoch of attacks."""
+    is_old = state.epoch > options.first_epoch
+    num_new = max(1, round(options.replaced * options.size)) if is_old else options.size
+    image_key, slot_key, target_key = jax.random.split(key, 3)
+    variables = jax.device_get({"params": state.params})
+    chosen = _choose(image_key, len(dataset.images), num_new)
+    images = models.activations(model, variables, dataset.images[chosen], layer)
+    new = Dataset(images, dataset.labels[chosen], ())
+    if state.epoch >= options.first_epoch:
+        new = perturb(
+            models.logits_fn(model, variables, above=layer), new, target_key,
+            max_distortion=options.max_distortion, targets=options.targets, mesh=mesh,
+            **options.attack_options,
+        )  # fmt: skip
+    if not is_old:
+        return new
+    slots = _choose(slot_key, options.size, num_new)
+    images, labels = map(np.array, state.pools[layer][:2])
+    images[slots], labels[slots] = new.images, new.labels
+    return Dataset(images, labels, ())
 
 
 def _empty_pool(model, init_params, dataset: Dataset, layer: str, size: int) -> Dataset:
@@ -140,7 +167,10 @@ def _empty_pool(model, init_params, dataset: Dataset, layer: str, size: int) -> 
     def activations(key):
         return model.apply({"params": init_params(key)}, images)[1]
 
-    shape = {"images": images, **jax.eval_shape(activations, jax.random.key(0))}[layer].shape
+    layers = {"images": images, **jax.eval_shape(activations, jax.random.key(0))}
+    if layer not in layers:
+        raise InputError(f"pools.weights.{layer}: there are pools of {', '.join(layers)}")
+    shape = layers[layer].shape
     return Dataset(np.zeros((size, *shape[1:]), np.float32), np.zeros(size, np.int32), ())
 
 
@@ -157,8 +187,8 @@ def perturb(logits_fn, examples: Dataset, key, *, max_distortion: float, targets
     result, _ = attack.attack_batch(
         logits_fn, examples.images, examples.labels, targets=targets, key=key, **options
     )
-    # A failure has infinite distortion and no change.
-    scale = np.minimum(1, max_distortion / np.maximum(result.distortion, 1e-12))
+    too_large = result.success & (result.distortion > max_distortion)
+    scale = np.where(too_large, max_distortion / np.where(too_large, result.distortion, 1), 1)
     change = result.adv_images - examples.images
     scale = scale.reshape(-1, *[1] * (change.ndim - 1)).astype(change.dtype)
     return examples._replace(images=np.clip(examples.images + scale * change, 0, 1))

@@ -78,6 +78,7 @@ def run_epochs(
     name: str = "training",
     log: Callable[..., None] | None = None,
     pools: Pools | None = None,
+    pool_batch_size: int | None = None,
     refresh: Callable[[TrainState], Pools] | None = None,
 ) -> TrainState:
     """Minimises `loss_fn` with Adam and a cosine schedule that ends at 0.
@@ -88,6 +89,7 @@ def run_epochs(
       dataset, key, num_epochs, ..., log: as in `train.fit`.
       pools: further examples by name, shaped as those that `refresh` returns; every step sees a
         batch of each, in an order drawn anew in every epoch.
+      pool_batch_size: examples per step of each pool; default: `batch_size`.
       refresh: gives the pools of the next epoch, from the state before it.
 
     Returns:
@@ -119,9 +121,8 @@ def run_epochs(
 
     arrays = jax.device_put((dataset.images, dataset.labels), on_all)
     step = functools.partial(train_step, loss_fn, tx)
-    run_epoch = _epoch_runner(
-        step, num_batches, batch_size, mesh, _has_slow_loops(state.params, mesh)
-    )
+    sizes = (num_batches, batch_size, pool_batch_size or batch_size)
+    run_epoch = _epoch_runner(step, sizes, mesh, _has_slow_loops(state.params, mesh))
     log_every, saved = max(1, num_epochs // 100), time.monotonic()
     with Progress(num_epochs, name, "epoch") as progress:
         while epoch < num_epochs:
@@ -153,10 +154,12 @@ def _has_slow_loops(params, mesh: Mesh) -> bool:
     return has_kernels and mesh.devices.flat[0].platform == "cpu"
 
 
-def _epoch_runner(step, num_batches: int, batch_size: int, mesh: Mesh, slow_loops: bool):
+def _epoch_runner(step, sizes: tuple[int, int, int], mesh: Mesh, slow_loops: bool):
     """A function (state, arrays, key) -> (state, mean loss): one pass over a fresh permutation."""
+    num_batches, batch_size, pool_batch_size = sizes
 
-    def batch_indices(key, num_examples):  # a pool smaller than the data is gone through again
+    def batch_indices(key, num_examples, batch_size):
+        # A pool smaller than what an epoch takes of it is gone through again.
         order = jax.random.permutation(key, num_examples)
         return jnp.resize(order, (num_batches, batch_size))
 
@@ -165,11 +168,11 @@ def _epoch_runner(step, num_batches: int, batch_size: int, mesh: Mesh, slow_loop
         key = jax.random.fold_in(key, state.epoch)
         pool_key, step_key = jax.random.split(jax.random.fold_in(key, 0))
         pool_indices = {
-            name: batch_indices(jax.random.fold_in(pool_key, i), len(pool.labels))
+            name: batch_indices(jax.random.fold_in(pool_key, i), len(pool.labels), pool_batch_size)
             for i, (name, pool) in enumerate(sorted(state.pools.items()))
         }
         step_keys = jax.random.split(step_key, num_batches)
-        return batch_indices(key, len(arrays[0])), pool_indices, step_keys
+        return batch_indices(key, len(arrays[0]), batch_size), pool_indices, step_keys
 
     def take(arrays, indices):
         images, labels = jax.lax.with_sharding_constraint(

@@ -71,9 +71,7 @@ def top_images(activations, directions, k: int, chunk_size: int = 512) -> np.nda
             values = np.asarray(activations[:, start : start + chunk_size]).T
         else:
             values = np.asarray(_project(activations, directions[start : start + chunk_size]))
-        largest = np.sort(np.argpartition(-values, k - 1, axis=1)[:, :k], axis=1)
-        order = np.argsort(-np.take_along_axis(values, largest, axis=1), axis=1, kind="stable")
-        found.append(np.take_along_axis(largest, order, axis=1))
+        found.append(np.argsort(-values, axis=1, kind="stable")[:, :k])
     return np.concatenate(found)
 
 

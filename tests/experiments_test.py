@@ -44,7 +44,7 @@ def small_config(path: Path, model_names=None):
     for name in config.model_names:
         spec = config.models[name]
         if "pools" in spec:
-            spec.pools.size = 100
+            spec.pools.size = spec.pools.batch_size = 50
         for phase in {"autoencoder", "classifier"} & set(spec):
             spec[phase].num_epochs = 2
     return config

@@ -116,6 +116,45 @@ def test_distortion_histogram_marks_the_mean_where_it_is(tmp_path):
     assert 0.4 * width < moved < 0.55 * width
 
 
+def _draw_curves(path, lines, num_panels=2):
+    panels = {f"panel {i}": lines for i in range(num_panels)}
+    figures.curves(path, [0, 0.5, 1], panels, "Title", "stddev", "error")
+    return _pixels(path)
+
+
+def _color(name):
+    return [int(name[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def test_curves_are_drawn_in_their_colours(tmp_path):
+    rising, flat = figures.Line("rising", [0, 0.5, 1]), figures.Line("flat", [0.5, 0.5, 0.5])
+    pixels = _draw_curves(tmp_path / "a.png", [rising, flat])
+    assert pixels.shape == (420, 2 * 420, 3)
+    assert _draw_curves(tmp_path / "b.png", [rising], num_panels=1).shape == (420, 420, 3)
+    for half in (pixels[:, :420], pixels[:, 420:]):  # the same colours in each panel
+        top, bottom, left, right = _find(half, _color(figures._COLORS[0]))
+        assert bottom - top > 200 and right - left > 250
+        assert (half == _color(figures._COLORS[1])).all(axis=-1).any()
+    control = flat._replace(dashed=True)
+    dashed = _draw_curves(tmp_path / "c.png", [rising, control])
+    assert not (dashed == _color(figures._COLORS[1])).all(axis=-1).any()
+    assert (dashed == _color(figures._QUIET)).all(axis=-1).any()
+
+
+def test_a_spread_is_a_band_around_its_curve(tmp_path):
+    flat = figures.Line("flat", [0.5, 0.5, 0.5])
+
+    def coloured_rows(spread):
+        path = tmp_path / "a.png"
+        pixels = _draw_curves(path, [flat._replace(spread=spread)], num_panels=1)
+        return (np.ptp(pixels.astype(int), axis=-1) > 12).any(axis=1).sum()
+
+    narrow, wide = coloured_rows([0.1] * 3), coloured_rows([0.2] * 3)
+    axis = (wide - narrow) / 0.2  # pixels that the axis has from 0 to 1
+    assert 200 < axis < 400
+    assert coloured_rows(None) < narrow - 0.1 * axis
+
+
 def _draw_all(folder):
     rng = np.random.default_rng(0)
     images = rng.random((2, 5, 5, 1))
@@ -123,6 +162,13 @@ def _draw_all(folder):
     figures.image_grid(folder / "grid.png", [figures.ImageGroup("group", [row])], "Title")
     figures.filters(folder / "filters.png", rng.normal(size=(12, 5)), (2, 2, 3), "Title")
     figures.distortion_histogram(folder / "histogram.png", {"A": rng.random(9)}, "Title")
+    lines = [
+        figures.Line("curve", rng.random(3)),
+        figures.Line("band", rng.random(3), spread=rng.random(3) / 9),
+        figures.Line("control", rng.random(3), spread=rng.random(3) / 9, dashed=True),
+        figures.Line("", rng.random(3), dashed=True),
+    ]
+    _draw_curves(folder / "curves.png", lines)
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
@@ -130,14 +176,14 @@ def test_same_data_same_bytes(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     first = _draw_all(tmp_path / "a")
-    assert len(first) == 3
+    assert len(first) == 4
     assert first == _draw_all(tmp_path / "b")
 
 
 def test_pyplot_is_never_imported(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it now raises
     runpy.run_path(figures.__file__)
-    assert len(_draw_all(tmp_path)) == 3
+    assert len(_draw_all(tmp_path)) == 4
 
 
 def test_unwritable(tmp_path):

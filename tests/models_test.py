@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import scipy.signal
 
 from intriguing import models
 
@@ -13,6 +14,9 @@ MODEL_SIZES = {
     "FC100-100-10": ("fully_connected", models.FullyConnected((100, 100)), 89_610),
     "FC200-200-10": ("fully_connected", models.FullyConnected((200, 200)), 199_210),
     "FC123-456-10": ("fully_connected", models.FullyConnected((123, 456)), 157_669),
+    # 5 * 5 * 1 * 16 + 16 = 416; 5 * 5 * 16 * 32 + 32 = 12,832; two poolings leave 7 * 7 * 32 =
+    # 1,568 inputs: 1,568 * 200 + 200 = 313,800; 200 * 10 + 10 = 2,010.
+    "ConvNet": ("conv_net", models.ConvNet((16, 32), 200), 329_058),
     "AE400": ("autoencoder", models.Autoencoder(400), 628_384),
     "AE400-10": ("autoencoder_classifier", models.AutoencoderClassifier(400), 318_010),
 }
@@ -20,6 +24,7 @@ ACTIVATIONS = {
     "FC10": {}, "FC100-100-10": {"fc1": 100, "fc2": 100}, "FC200-200-10": {"fc1": 200, "fc2": 200},
     "FC123-456-10": {"fc1": 123, "fc2": 456}, "AE400": {"encoder": 400},
     "AE400-10": {"encoder": 400},
+    "ConvNet": {"conv1": (14, 14, 16), "conv2": (7, 7, 32), "fc1": 200},
 }  # fmt: skip
 
 
@@ -47,6 +52,23 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def layer_in_numpy(x, params, relu):
+    """A hidden layer: dense, or a convolution (height, width, maps in, maps out) and pooling."""
+    kernel, bias = params["kernel"], params["bias"]
+    if kernel.ndim == 2:
+        x = x.reshape(len(x), -1) @ kernel + bias
+        return np.maximum(x, 0) if relu else sigmoid(x)
+    maps = np.empty((*x.shape[:3], kernel.shape[3]))
+    for i, out in np.ndindex(len(x), kernel.shape[3]):
+        maps[i, ..., out] = bias[out] + sum(
+            scipy.signal.correlate(x[i, ..., j], kernel[..., j, out], mode="same")
+            for j in range(kernel.shape[2])
+        )
+    num, height, width, _ = maps.shape
+    blocks = maps.reshape(num, height // 2, 2, width // 2, 2, -1)
+    return np.maximum(blocks.max(axis=(2, 4)), 0)
+
+
 @pytest.mark.parametrize("name", MODEL_SIZES)
 def test_outputs_are_those_of_a_forward_pass_in_numpy(name, images):
     family, model, _ = MODEL_SIZES[name]
@@ -56,16 +78,16 @@ def test_outputs_are_those_of_a_forward_pass_in_numpy(name, images):
     variables = jax.tree.map(lambda a: a + 0.01 * rng.normal(size=a.shape), variables)
     logits, activations = model.apply(variables, images)
     assert logits.shape == (3, 784 if family == "autoencoder" else 10)
-    shapes = {layer: (3, units) for layer, units in ACTIVATIONS[name].items()}
+    shapes = {layer: (3, *np.atleast_1d(units)) for layer, units in ACTIVATIONS[name].items()}
     assert {layer: array.shape for layer, array in activations.items()} == shapes
 
     params = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
-    x = images.reshape(3, 784).astype(np.float64)
+    x = images.astype(np.float64)
     for layer in ACTIVATIONS[name]:
-        x = sigmoid(x @ params[layer]["kernel"] + params[layer]["bias"])
-        np.testing.assert_allclose(activations[layer], x, rtol=1e-4)
+        x = layer_in_numpy(x, params[layer], relu=family == "conv_net")
+        np.testing.assert_allclose(activations[layer], x, rtol=1e-4, atol=1e-6)
     (top,) = params.keys() - ACTIVATIONS[name].keys()
-    expected = x @ params[top]["kernel"] + params[top]["bias"]
+    expected = x.reshape(3, -1) @ params[top]["kernel"] + params[top]["bias"]
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -73,6 +95,77 @@ def test_num_classes(images):
     for model in (models.FullyConnected((5,), 3), models.AutoencoderClassifier(5, 3)):
         logits, _ = model.apply(model.init(jax.random.key(0), images), images)
         assert logits.shape == (3, 3)
+
+
+def deep_net(images, **options):
+    model = models.FullyConnected((6, 5), **options)
+    return model, model.init(jax.random.key(0), images)
+
+
+def test_above_runs_the_layers_above(images):
+    model, variables = deep_net(images)
+    logits, activations = model.apply(variables, images)
+    for i, layer in enumerate(("images", "fc1", "fc2")):
+        start = images if layer == "images" else activations[layer]
+        found, above = model.apply(variables, start, above=layer)
+        np.testing.assert_array_equal(found, logits)
+        assert list(above) == ["fc1", "fc2"][i:]
+        bound = models.logits_fn(model, variables, above=layer)
+        np.testing.assert_array_equal(bound(start), logits)
+    np.testing.assert_array_equal(models.logits_fn(model, variables)(images), logits)
+
+
+def test_dropout_acts_in_training_only(images):
+    model, variables = deep_net(images, dropout_rates=(0.2, 0.5, 0.5))
+    plain, plain_variables = deep_net(images)
+    assert jax.tree.structure(variables) == jax.tree.structure(plain_variables)
+    assert models.num_params(model, IMAGE_SHAPE) == models.num_params(plain, IMAGE_SHAPE)
+    expected = plain.apply(variables, images)[0]
+    np.testing.assert_array_equal(model.apply(variables, images)[0], expected)
+
+    def train(seed, **options):
+        rngs = {"dropout": jax.random.key(seed)}
+        return model.apply(variables, images, train=True, rngs=rngs, **options)[0]
+
+    assert (train(0) != expected).all() and (train(0) != train(1)).all()
+    np.testing.assert_array_equal(train(0), train(0))
+    same = plain.apply(variables, images, train=True)[0]  # needs no key
+    np.testing.assert_array_equal(same, expected)
+
+
+@pytest.mark.parametrize("layer", ["images", "fc1"])
+def test_dropout_of_each_layer_s_inputs(layer):
+    """Layers that hand their inputs on: what comes out is what was not dropped."""
+    rates = {"images": 0.25, "fc1": 0.75}
+    model = models.FullyConnected((10,), dropout_rates=tuple(rates.values()))
+    identity = {"kernel": np.eye(10, dtype=np.float32), "bias": np.zeros(10, np.float32)}
+    inputs = np.random.default_rng(0).uniform(0.5, 1, size=(2000, 10)).astype(np.float32)
+    found, activations = model.apply(
+        {"params": {"fc1": identity, "fc2": identity}}, inputs, above=layer, train=True,
+        rngs={"dropout": jax.random.key(0)},
+    )  # fmt: skip
+    if layer == "images":
+        hidden = np.asarray(activations["fc1"], np.float64)
+        found = np.log(hidden / (1 - hidden))
+    dropped = np.abs(found) < 1e-6
+    # 20,000 draws: the share is known to 0.3%.
+    assert dropped.mean() == pytest.approx(rates[layer], abs=0.02)
+    kept = inputs / (1 - rates[layer])
+    np.testing.assert_allclose(np.asarray(found)[~dropped], kept[~dropped], rtol=1e-4)
+    assert found.mean() == pytest.approx(inputs.mean(), rel=0.06)
+
+
+@pytest.mark.parametrize("name", ["FC123-456-10", "ConvNet"])
+def test_activations_of_many_images(name, images):
+    model = MODEL_SIZES[name][1]
+    variables = model.init(jax.random.key(0), images)
+    assert models.activations(model, variables, images, "images") is images
+    expected = model.apply(variables, images)[1]
+    for layer in ACTIVATIONS[name]:
+        for batch_size in (2, 1000):
+            found = models.activations(model, variables, images, layer, batch_size=batch_size)
+            assert isinstance(found, np.ndarray)
+            np.testing.assert_allclose(found, expected[layer], rtol=1e-4, atol=1e-6)
 
 
 def test_a_change_of_variables_compiles_nothing(images):

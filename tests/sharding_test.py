@@ -141,6 +141,93 @@ def test_cores_as_devices(num, flags, expected):
     assert run.stdout.strip() == str(expected)
 
 
+JOBS = """
+import json, threading, time
+import jax, jax.numpy as jnp
+from intriguing import sharding
+from intriguing.progress import Progress
+
+mesh, found, together = sharding.make_mesh(), {}, threading.Barrier(2)
+
+def square(job, mesh):
+    if job < 2:
+        together.wait(60)  # passes only if the first two jobs run at once
+    time.sleep(0.05 * (5 - job))  # the last one ends first
+    device, = (jnp.arange(3) * job).devices()
+    return [job**2, mesh.size, mesh.axis_names == (sharding.DATA,), device.id,
+            mesh.devices.flat[0].id]
+
+found["several"] = sharding.side_by_side(square, iter(range(5)), mesh)
+found["one"] = [sharding.side_by_side(lambda job, m: [job, m == mesh], [7], mesh)]
+one = sharding.make_mesh(1)
+found["one device"] = sharding.side_by_side(lambda job, m: [job, m == one], range(3), one)
+found["none"] = sharding.side_by_side(square, [], mesh)
+
+def end_with(error):
+    ended = []
+    def run(job, mesh):
+        if job == 1:
+            together.wait(60)
+            raise error
+        try:
+            with Progress(1, "endless") as progress:
+                if job == 0:
+                    together.wait(60)
+                while True:
+                    progress.update(0)
+                    time.sleep(0.001)
+        except KeyboardInterrupt:
+            ended.append(job)
+            raise
+    try:
+        sharding.side_by_side(run, range(9), mesh)
+    except BaseException as caught:
+        with Progress(1, "later") as progress:
+            progress.update(1)  # not stopped
+        workers = [t for t in threading.enumerate() if t.name.startswith("ThreadPool")]
+        return [caught is error, 0 in ended, len(ended) <= 2, len(workers)]
+
+found["error"] = end_with(ValueError("no"))
+found["interrupt"] = end_with(KeyboardInterrupt())
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def jobs():
+    env = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
+    run = subprocess.run([sys.executable, "-c", JOBS], env=env, capture_output=True, text=True,
+                         check=False, timeout=120)  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_jobs_run_side_by_side_each_on_a_device(jobs):
+    squares, sizes, named, used, given = zip(*jobs["several"], strict=True)
+    assert squares == (0, 1, 4, 9, 16)  # in the order of the jobs
+    assert set(sizes) == {1} and all(named)
+    assert used == given  # arrays made in a job lie on its device
+    assert set(used[:2]) == {0, 1}
+
+
+def test_one_job_has_the_whole_mesh(jobs):
+    assert jobs["one"] == [[[7, True]]]
+    assert jobs["one device"] == [[0, True], [1, True], [2, True]]
+    assert jobs["none"] == []
+
+
+@pytest.mark.parametrize("end", ["error", "interrupt"])
+def test_the_first_error_ends_all_jobs(jobs, end):
+    is_raised, other_ended, others_never_began, num_workers = jobs[end]
+    assert is_raised and other_ended and others_never_began
+    assert num_workers == 0
+
+
 def test_a_mesh_of_one():
     mesh = sharding.make_mesh(1)
     assert mesh.size == 1 and mesh.axis_names == (sharding.DATA,)

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from intriguing import checkpoint, data, train, train_loop
+from intriguing import checkpoint, data, sharding, train, train_loop
 from intriguing.errors import InputError
-from intriguing.models import Autoencoder, AutoencoderClassifier, FullyConnected
+from intriguing.models import Autoencoder, AutoencoderClassifier, ConvNet, FullyConnected
 
 MODEL = FullyConnected((6,))
 OPTIONS = {"num_epochs": 6, "batch_size": 50, "learning_rate": 1e-2, "weight_decay": {"fc1": 0.1}}
@@ -203,6 +203,54 @@ def test_a_loss_that_is_not_finite_ends_training(digits, tmp_path):
     with pytest.raises(InputError, match=r"the net: the loss is nan at epoch 1; .*learning_rate"):
         train.fit(MODEL, digits, jax.random.key(0), loss_fn=nan_loss, name="the net", **options)
     assert not list(tmp_path.iterdir())  # nothing broken is left to resume from
+
+
+def test_penalty_fn_is_added(digits, uninterrupted):
+    """A penalty written by hand is that of `weight_decay`, which is not given."""
+
+    def penalty(params):
+        return 0.1 * jnp.sum(params["fc1"]["kernel"] ** 2) / 6
+
+    options = {**OPTIONS, "weight_decay": {}, "penalty_fn": penalty}
+    found = train.fit(MODEL, digits, jax.random.key(3), **options).params
+    for layer in ("fc1", "fc2"):
+        kernels = [params[layer]["kernel"] for params in (found, uninterrupted[0].params)]
+        np.testing.assert_allclose(*kernels, rtol=1e-3, atol=1e-4)
+
+
+def test_dropout_is_drawn_from_the_key(digits):
+    def fit(*rates):
+        model = FullyConnected((), dropout_rates=rates)
+        return train.fit(model, digits, jax.random.key(3), **OPTIONS).params
+
+    first, without = fit(0.4), fit()
+    assert equal(fit(0.4), first)
+    # The same initial parameters and batches as without: only what is dropped differs.
+    assert jax.tree.structure(first) == jax.tree.structure(without)
+    assert not np.allclose(first["fc1"]["kernel"], without["fc1"]["kernel"], atol=1e-3)
+
+
+def test_convolutions_train_alike_in_a_loop_of_the_program_and_of_python(digits, monkeypatch):
+    model, found, losses = ConvNet((2, 3), 5), [], []
+    for slow in (False, True):
+        monkeypatch.setattr(train_loop, "_has_slow_loops", lambda *_, slow=slow: slow)
+        found.append(train.fit(
+            model, digits, jax.random.key(0), num_epochs=2, batch_size=50, learning_rate=1e-2,
+            weight_decay={"conv1": 1e-2}, log=lambda epoch, loss: losses.append(loss),
+        ))  # fmt: skip
+    assert losses[2:] == pytest.approx(losses[:2], rel=1e-4)
+    assert found[0].epoch == found[1].epoch == 2
+    assert jax.tree.structure(found[0]) == jax.tree.structure(found[1])
+    for first, second in zip(*(jax.tree.leaves(state.params) for state in found), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-5)
+
+
+def test_which_nets_have_slow_loops(digits):
+    mesh = sharding.make_mesh(1)
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    for model, slow in ((MODEL, False), (ConvNet((2,), 5), on_cpu)):
+        params = jax.eval_shape(train.init_fn(model, digits), jax.random.key(0))
+        assert train_loop._has_slow_loops(params, mesh) == slow
 
 
 # ---- the autoencoder

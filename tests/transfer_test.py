@@ -83,3 +83,72 @@ def test_gaussian_noise_does_not_depend_on_the_batch():
         np.testing.assert_array_equal(found, whole[part])
     other = np.asarray(transfer.gaussian_noise(jax.random.key(4), np.arange(7), images, 0.3))
     assert (other != whole).mean() > 0.99
+
+
+def rms(change):
+    return np.sqrt(np.mean(change.astype(float) ** 2, axis=tuple(range(1, change.ndim))))
+
+
+def pairs(scale):
+    """Images far from the edges of the box, and changed ones."""
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0.4, 0.6, size=(6, 5, 4, 1)).astype(np.float32)
+    change = scale * rng.uniform(-1, 1, size=images.shape)
+    return images, (images + change).astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.3])  # lengthened, shortened
+def test_amplify_keeps_the_direction(scale):
+    images, adv_images = pairs(scale)
+    found = transfer.amplify(images, adv_images, 0.1)
+    assert found.shape == images.shape and found.dtype == np.float32
+    np.testing.assert_allclose(rms(found - images), 0.1, rtol=1e-5)
+    for before, after in zip(adv_images - images, found - images, strict=True):
+        cosine = np.sum(before * after) / np.linalg.norm(before) / np.linalg.norm(after)
+        assert cosine == pytest.approx(1, abs=1e-6)
+
+
+def test_amplify_clips_to_the_box():
+    images, adv_images = pairs(0.1)
+    found = transfer.amplify(images, adv_images, 0.4)
+    free = transfer.amplify(images, adv_images, 0.4, bounds=(-np.inf, np.inf))
+    np.testing.assert_allclose(rms(free - images), 0.4, rtol=1e-5)
+    assert (free < 0).any() and (free > 1).any()
+    np.testing.assert_array_equal(found, np.clip(free, 0, 1))
+    assert (rms(found - images) < 0.4).all()
+    np.testing.assert_array_equal(
+        transfer.amplify(images, adv_images, 0.4, bounds=(0.3, 0.7)), np.clip(free, 0.3, 0.7)
+    )
+
+
+def test_amplify_leaves_unchanged_images():
+    images, adv_images = pairs(0.1)
+    adv_images[[1, 4]] = images[[1, 4]]
+    found = transfer.amplify(images, adv_images, 0.2)
+    np.testing.assert_array_equal(found[[1, 4]], images[[1, 4]])
+    np.testing.assert_allclose(rms(found - images)[[0, 2, 3, 5]], 0.2, rtol=1e-5)
+
+
+def test_random_directions_have_the_length_asked_for():
+    images = np.full((5, 8, 8, 1), 0.5, np.float32)
+    stddevs = np.array([0.0, 0.01, 0.1, 1.0, 3.0], np.float32)
+    found = np.asarray(transfer.random_directions(jax.random.key(0), np.arange(5), images, stddevs))
+    assert found.shape == images.shape and found.dtype == np.float32
+    np.testing.assert_allclose(rms(found - images), stddevs, rtol=1e-5)
+    assert (found > 1).any() and (found < 0).any()  # not clipped
+    cosines = np.corrcoef((found - images)[1:].reshape(4, -1))[~np.eye(4, dtype=bool)]
+    assert np.abs(cosines).max() < 0.5  # 1 / 8 each if independent
+
+
+def test_random_directions_do_not_depend_on_the_batch():
+    images = np.random.default_rng(0).uniform(size=(7, 4, 4, 1)).astype(np.float32)
+    stddevs = np.linspace(0.1, 0.7, 7, dtype=np.float32)
+    key = jax.random.key(3)
+    whole = np.asarray(transfer.random_directions(key, np.arange(7), images, stddevs))
+    for part in ([2, 3], [6], [5, 0, 1]):
+        found = transfer.random_directions(key, np.array(part), images[part], stddevs[part])
+        np.testing.assert_allclose(found, whole[part], rtol=1e-6)
+    again = transfer.random_directions(key, np.arange(7), images, stddevs)
+    np.testing.assert_array_equal(again, whole)
+    other = transfer.random_directions(jax.random.key(4), np.arange(7), images, stddevs)
+    assert (np.asarray(other) != whole).mean() > 0.99

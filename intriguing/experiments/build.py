@@ -82,7 +82,8 @@ def _train_fully_connected(spec, dataset: data.Dataset, key, options) -> Trained
     )
     options["weight_decay"] = spec.weight_decay
     if spec.pools.weights:
-        state = adversarial_training.fit(model, dataset, key, **spec.pools, **options)
+        pools = adversarial_training.PoolOptions(**spec.pools)
+        state = adversarial_training.fit(model, dataset, key, pools=pools, **options)
         return Trained(model, state.params)
     if spec.lipschitz_weight:
         layers = [f"fc{i}" for i in range(1, len(spec.hidden_sizes) + 2)]

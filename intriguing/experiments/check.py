@@ -32,8 +32,7 @@ def _check_model(config, spec) -> None:
         wanted = ("num_epochs", "batch_size", "learning_rate", "weight_decay")
         check_options(**{key: settings[key] for key in wanted})
     if "pools" in spec:
-        wanted = ("weights", "size", "replaced", "max_distortion", "first_epoch")
-        adversarial_training.check_pools(**{key: spec.pools[key] for key in wanted})
+        adversarial_training.check_pools(adversarial_training.PoolOptions(**spec.pools))
         if any(not 0 <= rate < 1 for rate in spec.dropout_rates):
             raise InputError(f"dropout_rates is {spec.dropout_rates}: from 0 to below 1 each")
         if len(spec.dropout_rates) not in (0, len(spec.hidden_sizes) + 1):

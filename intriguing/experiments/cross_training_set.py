@@ -222,9 +222,10 @@ def draw_amplification(path: Path, curve: report.Table, config) -> None:
             for name in config.model_names
         ]  # fmt: skip
         lines += [
-            figures.Line("", curve.rows[f"random direction in {name}"], dashed=True)
-            for name in config.model_names
-        ]
+            figures.Line("" if i else "random direction",
+                         curve.rows[f"random direction in {name}"], dashed=True)
+            for i, name in enumerate(config.model_names)
+        ]  # fmt: skip
         panels[f"made for {made_for}, on {config.trained_on[made_for]}"] = lines
     figures.curves(path, config.curve_stddevs, panels, "Transfer against amplification",
                    "stddev of the change, before clipping", "error")  # fmt: skip
