@@ -1,4 +1,4 @@
-"""Figures as PNG files: grids of images, histograms of distortion, first-layer filters.
+"""Figures as PNG files: grids of images, first-layer filters; `charts` has curves and histograms.
 
 Drawn through Figure objects (no pyplot, no display, no global state); the same data gives the same
 bytes, and a file is whole or absent.
@@ -8,7 +8,7 @@ import io
 import math
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +17,10 @@ from matplotlib.figure import Figure
 
 from intriguing import results
 
-_DPI = 72  # one point is one pixel, so that sizes below are pixels throughout
-_INK, _QUIET, _ACCENT = "#1b1f24", "#6a737d", "#2f5d8a"
-_COLORS = ("#2f5d8a", "#c2622d", "#3f8f5b", "#8a4f9e", "#a8893a", "#5b6b7a")
-_TITLE_SIZE, _HEADING_SIZE, _LABEL_SIZE, _CAPTION_SIZE = 26, 21, 19, 15
-_MARGIN, _GAP, _LINE_HEIGHT = 24, 4, 1.3
+DPI = 72  # one point is one pixel, so that sizes below are pixels throughout
+INK, QUIET, ACCENT = "#1b1f24", "#6a737d", "#2f5d8a"
+_TITLE_SIZE, HEADING_SIZE, _LABEL_SIZE, _CAPTION_SIZE = 26, 21, 19, 15
+MARGIN, _GAP, _LINE_HEIGHT = 24, 4, 1.3
 _CHAR_WIDTH = 0.6  # of the font size: a little more than the mean letter of DejaVu Sans
 
 
@@ -53,13 +52,13 @@ def image_grid(
     """
     canvas = _PixelCanvas()
     rows = [row for group in groups for row in group.rows]
-    left = _MARGIN + max(
+    left = MARGIN + max(
         (canvas.text_width(row.label, _LABEL_SIZE) + 16 for row in rows if row.label), default=0
     )
-    canvas.write(_MARGIN, title, _TITLE_SIZE, weight="bold")
+    canvas.write(MARGIN, title, _TITLE_SIZE, weight="bold")
     for group in groups:
         canvas.y += 14
-        canvas.write(_MARGIN, group.heading, _HEADING_SIZE)
+        canvas.write(MARGIN, group.heading, HEADING_SIZE)
         for row in group.rows:
             _draw_row(canvas, left, row, cell_pixels)
     canvas.save(path)
@@ -98,9 +97,9 @@ class _PixelCanvas:
     """
 
     def __init__(self) -> None:
-        self.y = _MARGIN
+        self.y = MARGIN
         self._right = 0
-        self._figure = Figure(dpi=_DPI)
+        self._figure = Figure(dpi=DPI)
         self._renderer = FigureCanvasAgg(self._figure).get_renderer()
         self._texts = []
         self._pastes = []
@@ -119,7 +118,7 @@ class _PixelCanvas:
 
     def write_beside(self, right: float, height: int, text: str, size: int) -> None:
         top = self.y + (height - _text_height(text, size)) / 2
-        self._put(right, top, text, size, ha="right", color=_QUIET)
+        self._put(right, top, text, size, ha="right", color=QUIET)
 
     def write_centred(self, centres: Sequence[float], texts: Sequence[str], size: int) -> None:
         for centre, text in zip(centres, texts, strict=True):
@@ -127,7 +126,7 @@ class _PixelCanvas:
         self.y += round(max(_text_height(text, size) for text in texts)) + 6
 
     def _put(self, x: float, y: float, text: str, size: int, **style) -> None:
-        style = {"color": _INK, "linespacing": _LINE_HEIGHT - 0.1, **style}
+        style = {"color": INK, "linespacing": _LINE_HEIGHT - 0.1, **style}
         self._texts.append((x, y, text, {"size": size, "va": "top", **style}))
 
     def paste(self, x: int, pixels: np.ndarray) -> None:
@@ -136,20 +135,21 @@ class _PixelCanvas:
         self._right = max(self._right, x + pixels.shape[1])
 
     def save(self, path: str | os.PathLike) -> None:
-        width, height = self._right + _MARGIN, self.y + _MARGIN
-        self._figure.set_size_inches(width / _DPI, height / _DPI)
+        width, height = self._right + MARGIN, self.y + MARGIN
+        self._figure.set_size_inches(width / DPI, height / DPI)
         for x, y, pixels in self._pastes:
             self._figure.figimage(pixels[::-1], x, height - y - pixels.shape[0], origin="lower")
         for x, y, text, style in self._texts:
             self._figure.text(x / width, 1 - y / height, text, **style)
-        _save(self._figure, path)
+        save_png(self._figure, path)
 
 
 def _text_height(text: str, size: int) -> float:
     return _LINE_HEIGHT * size * (text.count("\n") + 1)
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> None:
+def save_png(figure: Figure, path: str | os.PathLike) -> None:
+    """Draw to a PNG file: the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     results.write_atomic(path, buffer.getvalue())
@@ -179,128 +179,3 @@ def filters(
         for start in range(0, len(images), num_columns)
     ]
     image_grid(path, [ImageGroup("", rows)], title, cell_pixels=56)
-
-
-class Line(NamedTuple):
-    """A curve: its label ("" for none in the legend), a y per x, and perhaps a spread around it."""
-
-    label: str
-    y: Sequence[float]
-    spread: Sequence[float] | None = None
-    dashed: bool = False  # drawn grey, for a control
-
-
-def curves(
-    path: str | os.PathLike,
-    x: Sequence[float],
-    panels: Mapping[str, Sequence[Line]],
-    title: str,
-    x_label: str,
-    y_label: str,
-) -> None:
-    """Draw panels of curves beside each other, on one scale; fractions on the y axis, 0 to 1.
-
-    Args:
-      path: the PNG file.
-      x: shared by all curves.
-      panels: heading -> curves; those of the same position have the same colour in each panel.
-      title, x_label, y_label: of the figure and its axes.
-
-    Raises:
-      InputError: the file cannot be written.
-    """
-    figure = Figure(figsize=(420 * len(panels) / _DPI, 420 / _DPI), dpi=_DPI)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for panel, (heading, lines) in zip(axes, panels.items(), strict=True):
-        for line, color in zip(lines, _COLORS * len(lines), strict=False):
-            y = np.asarray(line.y)
-            style = {"color": _QUIET, "linestyle": "--"} if line.dashed else {"color": color}
-            panel.plot(x, y, linewidth=2, label=line.label or None, **style)
-            if line.spread is not None:
-                band = np.asarray(line.spread)
-                panel.fill_between(x, y - band, y + band, color=color, alpha=0.18, linewidth=0)
-        panel.set_title(heading, size=15, loc="left", color=_INK)
-        panel.set_xlabel(x_label, size=14)
-        panel.set_ylim(0, 1.02)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(labelsize=13, color=_QUIET)
-        panel.legend(fontsize=13, frameon=False)
-    axes[0].set_ylabel(y_label, size=14)
-    figure.suptitle(title, x=0.01, ha="left", size=_HEADING_SIZE, weight="bold", color=_INK)
-    figure.tight_layout()
-    _save(figure, path)
-
-
-def distortion_histogram(
-    path: str | os.PathLike,
-    distortions: Mapping[str, np.ndarray],
-    title: str,
-    *,
-    paper_means: Mapping[str, float] | None = None,
-) -> None:
-    """Draw one histogram per model, beneath each other on one scale, with the means marked.
-
-    Args:
-      path: the PNG file.
-      distortions: model name -> (n,) distortions; those that are not finite (nothing was found) are
-        left out of the bars and of the mean, and counted.
-      title: stands above the panels.
-      paper_means: model name -> the paper's av. min. distortion, a dashed grey line.
-
-    Raises:
-      InputError: the file cannot be written.
-    """
-    found = {name: np.asarray(d)[np.isfinite(d)] for name, d in distortions.items()}
-    paper_means = paper_means or {}
-    right_end = max(
-        [d.max() for d in found.values() if d.size] + list(paper_means.values()) + [1e-3]
-    )
-    figure = Figure(figsize=(960 / _DPI, (110 + 110 * len(found)) / _DPI), dpi=_DPI)
-    panels = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
-    for panel, (name, values) in zip(panels, found.items(), strict=True):
-        _draw_histogram(panel, values, np.linspace(0, 1.02 * right_end, 61))
-        num_all = np.size(distortions[name])
-        panel.set_ylabel(name, rotation=0, ha="right", va="bottom", size=16, color=_INK)
-        count = f"n = {num_all}" if values.size == num_all else f"{values.size} of {num_all} found"
-        panel.text(
-            -0.008, 0.24, count, transform=panel.transAxes, ha="right", size=13, color=_QUIET
-        )
-        _mark_means(panel, values, paper_means.get(name))
-    panels[-1].set_xlabel("distortion: RMS change of a pixel, pixels in [0, 1]", size=15)
-    figure.suptitle(
-        title, x=_MARGIN / 960, ha="left", size=_HEADING_SIZE, weight="bold", color=_INK
-    )
-    figure.tight_layout(h_pad=0.4)
-    _save(figure, path)
-
-
-def _draw_histogram(panel, values: np.ndarray, edges: np.ndarray) -> None:
-    panel.hist(values, edges, color=_ACCENT, alpha=0.55)
-    panel.set_xlim(edges[0], edges[-1])
-    panel.set_yticks([])
-    panel.spines[["left", "top", "right"]].set_visible(False)
-    panel.tick_params(labelsize=14, color=_QUIET)
-
-
-def _mark_means(panel, values: np.ndarray, paper_mean: float | None) -> None:
-    means = []
-    if values.size:
-        means.append((values.mean(), f"mean {values.mean():#.3g}", _INK, "-"))
-    if paper_mean is not None:
-        means.append((paper_mean, f"paper {paper_mean:g}", _QUIET, "--"))
-    means.sort()
-    for i, (mean, text, color, linestyle) in enumerate(means):
-        panel.axvline(mean, color=color, linestyle=linestyle, linewidth=1.8)
-        # The smaller one's text goes to its left: the two never meet, however near they are.
-        to_left = len(means) == 2 and i == 0
-        panel.annotate(
-            text,
-            (mean, 1),
-            xycoords=panel.get_xaxis_transform(),
-            xytext=(-4 if to_left else 4, 0),
-            textcoords="offset points",
-            ha="right" if to_left else "left",
-            va="bottom",
-            size=14,
-            color=color,
-        )

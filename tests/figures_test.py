@@ -1,4 +1,4 @@
-"""Tests for ../intriguing/figures.py"""
+"""Tests for ../intriguing/figures.py and charts.py"""
 
 import runpy
 import sys
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from intriguing import figures
+from intriguing import charts, figures
 from intriguing.errors import InputError
 
 
@@ -98,15 +98,15 @@ def test_distortion_histogram_leaves_failures_out(tmp_path):
     rng = np.random.default_rng(0)
     found = {"A": rng.random(50), "B": rng.random(50) / 2}
     failed = {"A": found["A"], "B": np.full(50, np.nan)}
-    figures.distortion_histogram(tmp_path / "a.png", found, "Title", paper_means={"A": 0.5})
-    figures.distortion_histogram(tmp_path / "b.png", failed, "Title")
+    charts.distortion_histogram(tmp_path / "a.png", found, "Title", paper_means={"A": 0.5})
+    charts.distortion_histogram(tmp_path / "b.png", failed, "Title")
     assert _pixels(tmp_path / "a.png").shape == (330, 960, 3)
     assert not np.array_equal(_pixels(tmp_path / "a.png"), _pixels(tmp_path / "b.png"))
 
 
 def test_distortion_histogram_marks_the_mean_where_it_is(tmp_path):
     def line_position(values):
-        figures.distortion_histogram(tmp_path / "a.png", {"A": np.array(values)}, "")
+        charts.distortion_histogram(tmp_path / "a.png", {"A": np.array(values)}, "")
         pixels = _pixels(tmp_path / "a.png")
         return (pixels.max(axis=-1) < 110).sum(axis=0).argmax()
 
@@ -118,7 +118,7 @@ def test_distortion_histogram_marks_the_mean_where_it_is(tmp_path):
 
 def _draw_curves(path, lines, num_panels=2):
     panels = {f"panel {i}": lines for i in range(num_panels)}
-    figures.curves(path, [0, 0.5, 1], panels, "Title", "stddev", "error")
+    charts.curves(path, [0, 0.5, 1], panels, "Title", "stddev", "error")
     return _pixels(path)
 
 
@@ -127,22 +127,22 @@ def _color(name):
 
 
 def test_curves_are_drawn_in_their_colours(tmp_path):
-    rising, flat = figures.Line("rising", [0, 0.5, 1]), figures.Line("flat", [0.5, 0.5, 0.5])
+    rising, flat = charts.Line("rising", [0, 0.5, 1]), charts.Line("flat", [0.5, 0.5, 0.5])
     pixels = _draw_curves(tmp_path / "a.png", [rising, flat])
     assert pixels.shape == (420, 2 * 420, 3)
     assert _draw_curves(tmp_path / "b.png", [rising], num_panels=1).shape == (420, 420, 3)
     for half in (pixels[:, :420], pixels[:, 420:]):  # the same colours in each panel
-        top, bottom, left, right = _find(half, _color(figures._COLORS[0]))
+        top, bottom, left, right = _find(half, _color(charts._COLORS[0]))
         assert bottom - top > 200 and right - left > 250
-        assert (half == _color(figures._COLORS[1])).all(axis=-1).any()
+        assert (half == _color(charts._COLORS[1])).all(axis=-1).any()
     control = flat._replace(dashed=True)
     dashed = _draw_curves(tmp_path / "c.png", [rising, control])
-    assert not (dashed == _color(figures._COLORS[1])).all(axis=-1).any()
-    assert (dashed == _color(figures._QUIET)).all(axis=-1).any()
+    assert not (dashed == _color(charts._COLORS[1])).all(axis=-1).any()
+    assert (dashed == _color(figures.QUIET)).all(axis=-1).any()
 
 
 def test_a_spread_is_a_band_around_its_curve(tmp_path):
-    flat = figures.Line("flat", [0.5, 0.5, 0.5])
+    flat = charts.Line("flat", [0.5, 0.5, 0.5])
 
     def coloured_rows(spread):
         path = tmp_path / "a.png"
@@ -161,12 +161,12 @@ def _draw_all(folder):
     row = figures.ImageRow("row", images, ["a", "b"])
     figures.image_grid(folder / "grid.png", [figures.ImageGroup("group", [row])], "Title")
     figures.filters(folder / "filters.png", rng.normal(size=(12, 5)), (2, 2, 3), "Title")
-    figures.distortion_histogram(folder / "histogram.png", {"A": rng.random(9)}, "Title")
+    charts.distortion_histogram(folder / "histogram.png", {"A": rng.random(9)}, "Title")
     lines = [
-        figures.Line("curve", rng.random(3)),
-        figures.Line("band", rng.random(3), spread=rng.random(3) / 9),
-        figures.Line("control", rng.random(3), spread=rng.random(3) / 9, dashed=True),
-        figures.Line("", rng.random(3), dashed=True),
+        charts.Line("curve", rng.random(3)),
+        charts.Line("band", rng.random(3), spread=rng.random(3) / 9),
+        charts.Line("control", rng.random(3), spread=rng.random(3) / 9, dashed=True),
+        charts.Line("", rng.random(3), dashed=True),
     ]
     _draw_curves(folder / "curves.png", lines)
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from intriguing import figures, metrics, report
+from intriguing import charts, metrics, report
 from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.predict import predict
@@ -31,7 +31,7 @@ def adversarial_training(config, workdir: Path, mesh) -> Outcome:
     with build.timed(workdir, "tables and figures"):
         table = results_table(victims, attacks, train_set, test_set, config)
         path = workdir / "figures" / "distortions.png"
-        figures.distortion_histogram(
+        charts.distortion_histogram(
             path,
             {name: np.concatenate([attacks[tables.label_of(name, seed)]["distortion"]
                                    for seed in seeds]) for name in names},

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from intriguing import figures, metrics, report, transfer
+from intriguing import charts, figures, metrics, report, transfer
 from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.predict import predict
@@ -155,7 +155,7 @@ def draw_figures(workdir, trained, attacks, noisy, images, labels, seventh, conf
     figures.image_grid(folder / "figure7.png", groups, "Figure 7: original, adversarial, noise")
     paper = report.paper_table("table1")
     column = paper["columns"].index("av_min_distortion")
-    figures.distortion_histogram(
+    charts.distortion_histogram(
         folder / "distortions.png",
         {name: arrays["distortion"] for name, arrays in refined.items()},
         f"Minimum distortion per model ({config.data.name})",

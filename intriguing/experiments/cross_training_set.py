@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from intriguing import data, figures, metrics, report, transfer
+from intriguing import charts, data, metrics, report, transfer
 from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.predict import predict
@@ -217,17 +217,17 @@ def draw_amplification(path: Path, curve: report.Table, config) -> None:
     panels = {}
     for made_for in config.model_names:
         lines = [
-            figures.Line(f"in {name}", curve.rows[f"{made_for} in {name}"],
+            charts.Line(f"in {name}", curve.rows[f"{made_for} in {name}"],
                          spread.get(f"{made_for} in {name}"))
             for name in config.model_names
         ]  # fmt: skip
         lines += [
-            figures.Line("" if i else "random direction",
+            charts.Line("" if i else "random direction",
                          curve.rows[f"random direction in {name}"], dashed=True)
             for i, name in enumerate(config.model_names)
         ]  # fmt: skip
         panels[f"made for {made_for}, on {config.trained_on[made_for]}"] = lines
-    figures.curves(path, config.curve_stddevs, panels, "Transfer against amplification",
+    charts.curves(path, config.curve_stddevs, panels, "Transfer against amplification",
                    "stddev of the change, before clipping", "error")  # fmt: skip
 
 
