@@ -104,8 +104,8 @@ class _PixelCanvas:
         self._texts = []
         self._pastes = []
 
-    def text_width(self, text: str, size: int) -> int:
-        probe = self._figure.text(0, 0, text, size=size)
+    def text_width(self, text: str, size: int, **style) -> int:
+        probe = self._figure.text(0, 0, text, size=size, **style)
         width = probe.get_window_extent(self._renderer).width
         probe.remove()
         return math.ceil(width)
@@ -114,7 +114,7 @@ class _PixelCanvas:
         if text:
             self._put(x, self.y, text, size, ha="left", **style)
             self.y += round(_text_height(text, size)) + 8
-            self._right = max(self._right, x + self.text_width(text, size))
+            self._right = max(self._right, x + self.text_width(text, size, **style))
 
     def write_beside(self, right: float, height: int, text: str, size: int) -> None:
         top = self.y + (height - _text_height(text, size)) / 2

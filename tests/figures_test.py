@@ -58,6 +58,14 @@ def test_image_grid_rows_follow_each_other_and_labels_make_room(tmp_path):
     assert wide_green[0] - wide_red[1] > green[0] - red[1] + 10
 
 
+def test_a_long_title_is_not_cut(tmp_path):
+    group = figures.ImageGroup("", [figures.ImageRow("", np.zeros((1, 4, 4, 1)))])
+    for title in ("A title that is much wider than the only image", "W" * 30):
+        figures.image_grid(tmp_path / "a.png", [group], title)
+        right_edge = _pixels(tmp_path / "a.png")[:, -figures.MARGIN // 2 :]
+        assert (right_edge == 255).all()
+
+
 def test_image_grid_grey_and_out_of_range(tmp_path):
     image = np.full((1, 2, 2, 1), 0.2)
     image[0, 0, 0], image[0, 1, 1] = -3, 7
