@@ -5,6 +5,7 @@ that solve ends, and takes the next image of the queue when its search is over. 
 evaluates the network once, forward and backward, for all lanes, whatever stage each is at.
 """
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -19,8 +20,18 @@ MORE_PENALTIES = 12  # values of c that an image without any success gets on top
 STEPS_PER_REFILL = 8  # finished lanes are emptied and refilled once in so many steps
 
 
-class Options(NamedTuple):
-    """Static settings of the engine; see `attack.minimal_perturbation`."""
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("num_penalties", "maxiter", "tol", "rtol"),
+    meta_fields=("history_size", "squared_norm"),
+)
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Settings of the engine; see `attack.minimal_perturbation`.
+
+    A pytree: budgets and tolerances are inputs of the compiled engine, so that one compilation
+    serves for all of them; the others are part of its code.
+    """
 
     num_penalties: int
     maxiter: int
@@ -229,7 +240,7 @@ def run(logits_fn, lanes: Lane, clock, queue: Queue, drain, image_shape, options
       queue: images to take.
       drain: bool scalar; if false, lanes that are still at work are returned at work.
       image_shape: shape of one image.
-      options: static.
+      options: budgets and tolerances.
 
     Returns:
       (lanes, clock, Finished with room for every image of the queue and every lane, lane steps

@@ -35,18 +35,19 @@ def choose_num_lanes(images, num_lanes: int | None, mesh) -> int:
     return min(num_lanes, -(-len(images) // mesh.size)) * mesh.size
 
 
-@sharding.jit(static_argnames=("mesh", "image_shape", "options"))
-def run_engine(logits_fn, lanes, clock, queue, drain, mesh, image_shape, options):
+@sharding.jit(static_argnames=("mesh", "image_shape"))
+def run_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape):
     """`engine.run` on each device, with its own lanes and its own part of the queue."""
 
     def on_device(shared, lanes, clock, queue):
-        logits_fn, drain = shared
+        logits_fn, drain, options = shared
         lanes, clock, finished, busy = engine.run(
             logits_fn, lanes, clock[0], queue, drain, image_shape, options
         )
         return lanes, clock[None], finished, busy[None]
 
-    return sharding.map_devices(on_device, mesh)((logits_fn, drain), lanes, clock, queue)
+    run = sharding.map_devices(on_device, mesh)
+    return run((logits_fn, drain, options), lanes, clock, queue)
 
 
 @sharding.jit(static_argnames=("mesh", "image_shape", "options"))
@@ -70,8 +71,8 @@ def batched(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterato
         queue = make_queue(arrays, start, length, mesh)
         drain = jnp.asarray(start + length >= len(images))
         lanes, clock, finished, busy = run_engine(
-            logits_fn, lanes, clock, queue, drain,
-            mesh=mesh, image_shape=images.shape[1:], options=options,
+            logits_fn, lanes, clock, queue, drain, options,
+            mesh=mesh, image_shape=images.shape[1:],
         )  # fmt: skip
         finished = jax.tree.map(np.asarray, finished)
         num_busy += int(np.asarray(busy, np.int64).sum())

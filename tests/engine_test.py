@@ -89,13 +89,13 @@ def test_lowers_for_other_devices(problem, platform):
     run_engine, finish = (
         jax.jit(function.__wrapped__, static_argnames=names)
         for function, names in (
-            (search.run_engine, ("mesh", "image_shape", "options")),
+            (search.run_engine, ("mesh", "image_shape")),
             (attack._finish, ("mesh", "refine_steps", "num_margins")),
         )
     )
     attack_text = run_engine.trace(
-        logits_fn, lanes, jnp.zeros(1, jnp.int32), queue, jnp.asarray(True), mesh=mesh,
-        image_shape=(PIXELS,), options=options,
+        logits_fn, lanes, jnp.zeros(1, jnp.int32), queue, jnp.asarray(True), options, mesh=mesh,
+        image_shape=(PIXELS,),
     ).lower(lowering_platforms=(platform,)).as_text()  # fmt: skip
     zeros = np.zeros(NUM, np.float32)
     found = engine.Finished(
@@ -110,7 +110,8 @@ def test_lowers_for_other_devices(problem, platform):
 
 def test_new_parameters_do_not_compile_again(problem, five_lanes):
     count = len(TRACES)
-    attack.minimal_perturbation(Partial(logits_of, make_params(7)), *problem, num_lanes=5)
+    other = {"num_penalties": 3, "maxiter": 20, "tol": 1e-2, "rtol": 1e-3}  # nor new budgets
+    attack.minimal_perturbation(Partial(logits_of, make_params(7)), *problem, num_lanes=5, **other)
     # check_arrays may trace the shape; the engine and the refinement must not.
     assert all(shape[0] != 5 for shape in TRACES[count:]), TRACES[count:]
 
