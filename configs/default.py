@@ -112,9 +112,9 @@ def paper_models() -> ConfigDict:
         "num_units": 400,
         "autoencoder": {
             "num_epochs": 200,
-            "weight_decay": {"encoder": 1e-1, "decoder": 1e-1},
+            "weight_decay": {"encoder": 1.0, "decoder": 2.0},  # strong: the filters are pen strokes
             "sparsity": 0.05,  # fraction of the images for which a unit is on
-            "sparsity_weight": 0.1,  # nats per unit, beside the pixels' cross-entropy
+            "sparsity_weight": 3.0,  # nats per unit, beside the pixels' cross-entropy
         },
         "classifier": {"num_epochs": 200, "weight_decay": {"fc1": 1e-6}},
     })  # fmt: skip

@@ -11,8 +11,8 @@ def get_config(argument: str = ""):
     config.title = "Tables 1 and 2 on MNIST"
     config.data.name = "mnist"
     config.train.num_epochs = 60
-    config.models["AE400-10"].autoencoder.num_epochs = 60
-    config.models["AE400-10"].classifier.num_epochs = 60
+    config.models["AE400-10"].autoencoder.num_epochs = 30
+    config.models["AE400-10"].classifier.num_epochs = 150
     if argument == "quick":
         config.data.num_train = 2000
         config.train.num_epochs = 5

@@ -155,8 +155,8 @@ def _refresh_pool(model, dataset, state: TrainState, layer: str, key, options: P
     if not is_old:
         return new
     slots = _choose(slot_key, options.size, num_new)
-    images, labels = map(np.array, state.pools[layer][:2])
-    images[slots], labels[slots] = new.images, new.labels
+    pool = state.pools[layer]  # on the device, and stays there
+    images, labels = pool.images.at[slots].set(new.images), pool.labels.at[slots].set(new.labels)
     return Dataset(images, labels, ())
 
 
