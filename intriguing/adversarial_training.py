@@ -14,8 +14,7 @@ from intriguing import attack, models, sharding
 from intriguing.data import Dataset
 from intriguing.errors import InputError
 from intriguing.train import (
-    check_layers,
-    check_options,
+    check_fit,
     classification_loss,
     init_fn,
     weight_decay_penalty,
@@ -99,10 +98,8 @@ def fit(
     """
     check_pools(pools)
     weight_decay = dict(weight_decay or {})
-    settings = ("num_epochs", "batch_size", "learning_rate")
-    check_options(**{name: options[name] for name in settings}, weight_decay=weight_decay)
     init_params = init_fn(model, dataset)
-    check_layers(weight_decay, init_params)
+    check_fit(init_params, weight_decay, **options)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     pool_key, key = jax.random.split(key)
 

@@ -19,7 +19,8 @@ INTRO = """# Results
 
 The tables and figures of the paper that this project reproduces, the paper's number beside ours in
 each cell. Made by `make paper`, or from `results/` alone by `python -m intriguing.results_page`: no
-number is typed by hand. Figures in the text of a section are of the tables beneath it.
+number is typed by hand. Times are summed over all
+runs in a workdir: a run that was interrupted, or whose report was made again, counts each of them.
 """
 
 

@@ -83,10 +83,8 @@ def fit(
         loss that is no longer finite.
     """
     weight_decay = dict(weight_decay or {})
-    settings = ("num_epochs", "batch_size", "learning_rate")
-    check_options(**{name: options[name] for name in settings}, weight_decay=weight_decay)
     init_params = init_fn(model, dataset)
-    check_layers(weight_decay, init_params)
+    check_fit(init_params, weight_decay, **options)
 
     def total_loss(params, batch, pools, key):
         del pools
@@ -103,8 +101,12 @@ def init_fn(model: nn.Module, dataset: Dataset) -> Callable[[jax.Array], dict]:
     return lambda key: model.init(key, jnp.zeros(one))["params"]
 
 
-def check_layers(weight_decay: Mapping[str, float], init_params) -> None:
-    """Raises InputError if a layer that is to decay does not exist."""
+def check_fit(
+    init_params, weight_decay: Mapping[str, float], *, num_epochs, batch_size, learning_rate, **_
+) -> None:
+    """Raises InputError for options of `fit` that make no sense, or a layer that does not exist."""
+    check_options(num_epochs=num_epochs, batch_size=batch_size, learning_rate=learning_rate,
+                  weight_decay=weight_decay)  # fmt: skip
     layers = jax.eval_shape(init_params, jax.random.key(0))
     for layer in weight_decay:
         if layer not in layers:

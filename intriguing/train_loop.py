@@ -146,10 +146,7 @@ def run_epochs(
 
 
 def _has_slow_loops(params, mesh: Mesh) -> bool:
-    """Whether a loop inside a program is slow: XLA's for the CPU has no fast convolutions in one.
-
-    (A training step of a small convolutional net took 17 times longer there.)
-    """
+    """Whether a loop inside a program is slow: on a CPU, XLA has no fast convolutions in one."""
     has_kernels = any(leaf.ndim > 2 for leaf in jax.tree.leaves(params))
     return has_kernels and mesh.devices.flat[0].platform == "cpu"
 

@@ -22,12 +22,7 @@ def adversarial_training(config, workdir: Path, mesh) -> Outcome:
         ]
         trained = build.train_models(config, jobs, workdir, mesh)
         victims = {job.label: model.logits_fn for job, model in zip(jobs, trained, strict=True)}
-    (protocol,) = config.protocols
-    with build.timed(workdir, "attacks"):
-        attacks = {
-            label: build.attack_images(config, logits_fn, test_set, label, workdir, mesh, protocol)
-            for label, logits_fn in victims.items()
-        }
+    (attacks,) = build.attack_all(config, victims, test_set, workdir, mesh).values()
     with build.timed(workdir, "tables and figures"):
         table = results_table(victims, attacks, train_set, test_set, config)
         path = workdir / "figures" / "distortions.png"

@@ -134,7 +134,7 @@ def attack_images(config, logits_fn, dataset, name: str, workdir: Path, mesh, pr
     """Attacks the first images of `dataset` shard by shard, resuming; returns a dict of arrays."""
     options = attack_options(config, protocol)
     num_images = min(options.pop("num_images") or len(dataset.images), len(dataset.images))
-    key = jax.random.fold_in(jax.random.key(config.seed), TARGETS)
+    key = key_for(config, TARGETS)
 
     def compute(start: int, stop: int) -> dict[str, np.ndarray]:
         images, labels = dataset.images[start:stop], dataset.labels[start:stop]
@@ -150,6 +150,18 @@ def attack_images(config, logits_fn, dataset, name: str, workdir: Path, mesh, pr
         return results.map_shards(
             directory, num_images, config.shard_size, compute, progress=progress.update
         )
+
+
+def attack_all(config, victims: dict, dataset, workdir: Path, mesh) -> dict[str, dict]:
+    """Attacks every model of `victims` under every protocol: {protocol: {name: arrays}}."""
+    attacks = {}
+    for protocol in config.protocols:
+        with timed(workdir, f"attacks, {protocol}"):
+            attacks[protocol] = {
+                name: attack_images(config, logits_fn, dataset, name, workdir, mesh, protocol)
+                for name, logits_fn in victims.items()
+            }
+    return attacks
 
 
 # What keys are for: folded into that of the config's seed, beside the models' own (0, 1, ...).

@@ -20,17 +20,11 @@ def cross_model(config, workdir: Path, mesh) -> Outcome:
         trained = dict(
             zip(config.model_names, build.train_models(config, jobs, workdir, mesh), strict=True)
         )
-    victims, attacks = {name: model.logits_fn for name, model in trained.items()}, {}
-    for protocol in config.protocols:
-        with build.timed(workdir, f"attacks, {protocol}"):
-            attacks[protocol] = {
-                name: build.attack_images(
-                    config, logits_fn, train_set, name, workdir, mesh, protocol
-                )
-                for name, logits_fn in victims.items()
-            }
+    victims = {name: model.logits_fn for name, model in trained.items()}
+    attacks = build.attack_all(config, victims, train_set, workdir, mesh)
     with build.timed(workdir, "tables and figures"):
-        num_images = len(attacks[protocol][config.model_names[0]]["success"])
+        attacked = next(iter(attacks.values()))
+        num_images = len(attacked[config.model_names[0]]["success"])
         images, labels = train_set.images[:num_images], train_set.labels[:num_images]
         noise_key = build.key_for(config, build.NOISE)
         noisy = {

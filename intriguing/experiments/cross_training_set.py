@@ -29,15 +29,7 @@ def cross_training_set(config, workdir: Path, mesh) -> Outcome:
         ]
         trained = build.train_models(config, jobs, workdir, mesh)
         victims = {job.label: model.logits_fn for job, model in zip(jobs, trained, strict=True)}
-    attacks = {}
-    for protocol in config.protocols:
-        with build.timed(workdir, f"attacks, {protocol}"):
-            attacks[protocol] = {
-                label: build.attack_images(
-                    config, logits_fn, test_set, label, workdir, mesh, protocol
-                )
-                for label, logits_fn in victims.items()
-            }
+    attacks = build.attack_all(config, victims, test_set, workdir, mesh)
     with build.timed(workdir, "tables and figures"):
         victims = [{name: victims[tables.label_of(name, seed)] for name in names} for seed in seeds]
         attacks = {
