@@ -24,9 +24,9 @@ LAYERS = (
         ),  # parts of the attack
     },
     {
-        *("train", "attack", "units", "lipschitz"),
+        *("train", "attack", "transfer", "units", "lipschitz", "import_weights"),
     },
-    {"transfer", "adversarial_training"},
+    {"adversarial_training"},
     {"experiments", ""},  # "" is intriguing/__init__.py, should there be one
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -35,6 +35,7 @@ ONLY_IN = {  # library -> the one place that knows it
     "tensorflow_datasets": {"data_tfds"},
     "orbax": {"checkpoint"},
     "matplotlib": {"figures", "charts"},
+    "safetensors": {"import_weights"},
 }
 
 

@@ -7,15 +7,24 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from intriguing.models.alexnet import alexnet, alexnet_single_tower
 from intriguing.models.autoencoder import Autoencoder, AutoencoderClassifier
 from intriguing.models.conv_net import ConvNet
 from intriguing.models.fully_connected import FullyConnected
+from intriguing.models.googlenet import googlenet
+from intriguing.models.squeezenet import squeezenet
 
 MODELS = {
     "fully_connected": FullyConnected,
     "conv_net": ConvNet,
     "autoencoder": Autoencoder,
     "autoencoder_classifier": AutoencoderClassifier,
+}
+IMAGENET = {  # function of the number of classes, and the side of its images
+    "alexnet": (alexnet, 227),
+    "alexnet_single_tower": (alexnet_single_tower, 224),
+    "squeezenet": (squeezenet, 227),
+    "googlenet": (googlenet, 224),
 }
 
 
