@@ -54,8 +54,10 @@ class AttackResult(NamedTuple):
     status: np.ndarray
 
 
-@sharding.jit(static_argnames=("mesh", "refine_steps", "num_margins"))
-def _finish(logits_fn, images, lower, upper, target_labels, found, mesh, refine_steps, num_margins):
+@sharding.jit(static_argnames=("mesh", "refine_steps", "num_margins", "unroll"))
+def _finish(
+    logits_fn, images, lower, upper, target_labels, found, mesh, refine_steps, num_margins, unroll
+):
     """Refines what the search found and judges it by a fresh forward pass; an `AttackResult`."""
 
     def on_device(logits_fn, images, lower, upper, target_labels, found: engine.Finished):
@@ -67,6 +69,7 @@ def _finish(logits_fn, images, lower, upper, target_labels, found, mesh, refine_
             refined, margins = refine_images(
                 logits_fn, images, target_labels, adv_images, lower, upper,
                 num_steps=refine_steps, num_margins=min(num_margins, clean.shape[-1] - 1),
+                unroll=unroll,
             )  # fmt: skip
             # Of the two, the one that the network calls the target; the refined one is smaller.
             worked = (margins > 0) & predict.is_class(logits_fn(refined), target_labels)
@@ -172,6 +175,7 @@ def minimal_perturbation(
         batch = _finish(
             logits_fn, *(array[padded.index] for array in arrays), padded, mesh=mesh,
             refine_steps=refine_steps if refine else 0, num_margins=num_margins,
+            unroll=predict.has_slow_loops(logits_fn, arrays[0], mesh),
         )  # fmt: skip
         if results is None:
             results = [np.zeros((num, *part.shape[1:]), part.dtype) for part in batch]

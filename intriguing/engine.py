@@ -97,6 +97,22 @@ class Finished(NamedTuple):
     non_finite: jax.Array
 
 
+class Work(NamedTuple):
+    """What is under way between two steps.
+
+    Fields: `lanes`; `clock`, loop steps since the lanes were made: it says which pair of the
+    histories is replaced next; `busy`, lane steps that worked on an image; `taken` images of the
+    queue; `finished` rows, `num_finished` of them.
+    """
+
+    lanes: Lane
+    clock: jax.Array
+    busy: jax.Array
+    taken: jax.Array
+    finished: Finished
+    num_finished: jax.Array
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def empty_lanes(num_lanes: int, n: int, bound_size: int, dtype, history_size: int) -> Lane:
     """Lanes that wait for an image of n pixels; `bound_size` is n, or 1 for scalar bounds."""
@@ -179,18 +195,19 @@ def next_penalty(lane: Lane, step, search, options: Options):
     return lane, step, over
 
 
-def refill(lanes: Lane, queue: Queue, taken, finished: Finished, num_finished):
+def exchange(work: Work, queue: Queue) -> Work:
     """Writes finished lanes out and gives every free lane the next image of the queue."""
+    lanes, finished = work.lanes, work.finished
     leaving = lanes.done & (lanes.index >= 0)
     rows = jnp.where(
-        leaving, num_finished + jnp.cumsum(leaving, dtype=jnp.int32) - 1, len(finished.index)
+        leaving, work.num_finished + jnp.cumsum(leaving, dtype=jnp.int32) - 1, len(finished.index)
     )
     finished = Finished(*(
         getattr(finished, name).at[rows].set(getattr(lanes, name), mode="drop")
         for name in Finished._fields
     ))  # fmt: skip
     places = jnp.where(
-        lanes.done, taken + jnp.cumsum(lanes.done, dtype=jnp.int32) - 1, len(queue.index)
+        lanes.done, work.taken + jnp.cumsum(lanes.done, dtype=jnp.int32) - 1, len(queue.index)
     )
     index = queue.index.at[places].get(mode="fill", fill_value=-1)
     enter = index >= 0
@@ -222,60 +239,65 @@ def refill(lanes: Lane, queue: Queue, taken, finished: Finished, num_finished):
         non_finite=put(False, lanes.non_finite),
         done=lanes.done & ~enter,
     )  # fmt: skip
-    return (
-        lanes,
-        taken + enter.sum(dtype=jnp.int32),
-        finished,
-        num_finished + leaving.sum(dtype=jnp.int32),
+    return work._replace(
+        lanes=lanes,
+        taken=work.taken + enter.sum(dtype=jnp.int32),
+        finished=finished,
+        num_finished=work.num_finished + leaving.sum(dtype=jnp.int32),
     )
 
 
-def run(logits_fn, lanes: Lane, clock, queue: Queue, drain, image_shape, options: Options):
-    """Works until the queue is empty or, if `drain`, until all lanes are.
-
-    Args:
-      logits_fn: images (lanes, *image_shape) -> logits.
-      lanes, clock: as left by the last call, or `empty_lanes` and 0. The clock counts loop steps:
-        it says which pair of the histories is replaced next.
-      queue: images to take.
-      drain: bool scalar; if false, lanes that are still at work are returned at work.
-      image_shape: shape of one image.
-      options: budgets and tolerances.
-
-    Returns:
-      (lanes, clock, Finished with room for every image of the queue and every lane, lane steps
-      that worked on an image).
-    """
-    num_lanes, n = lanes.image.shape
-    capacity = len(queue.index) + num_lanes
+def begin(lanes: Lane, clock, queue: Queue) -> Work:
+    """Gives every free lane an image; there is room for every image of the queue and every lane."""
+    capacity = len(queue.index) + len(lanes.index)
     finished = Finished(*(
         jnp.zeros((capacity, *getattr(lanes, name).shape[1:]), getattr(lanes, name).dtype)
         for name in Finished._fields
     ))  # fmt: skip
     finished = finished._replace(index=finished.index - 1)
-    num_queued = (queue.index >= 0).sum(dtype=jnp.int32)
-    update = jax.vmap(functools.partial(update_lane, options=options), (0, 0, 0, 0, None))
-
-    def one_step(i, carry):
-        lanes, clock, busy = carry
-        images = lanes.step.trial.reshape(num_lanes, *image_shape)
-        loss, grad, margin = evaluate(logits_fn, images, lanes.target_label)
-        slot = (clock + i) % options.history_size
-        busy += (~lanes.done).sum(dtype=jnp.int32)
-        return update(lanes, loss, grad.reshape(num_lanes, n), margin, slot), clock, busy
-
-    def keep_going(carry):
-        lanes, taken, *_ = carry
-        return (taken < num_queued) | (drain & (~lanes.done).any())
-
-    def body(carry):
-        lanes, taken, finished, num_finished, clock, busy = carry
-        lanes, _, busy = jax.lax.fori_loop(0, STEPS_PER_REFILL, one_step, (lanes, clock, busy))
-        lanes, taken, finished, num_finished = refill(lanes, queue, taken, finished, num_finished)
-        return lanes, taken, finished, num_finished, clock + STEPS_PER_REFILL, busy
-
     zero = jnp.zeros((), jnp.int32)
-    lanes, taken, finished, num_finished = refill(lanes, queue, zero, finished, zero)
-    carry = (lanes, taken, finished, num_finished, clock, zero)
-    lanes, _, finished, _, clock, busy = jax.lax.while_loop(keep_going, body, carry)
-    return lanes, clock, finished, busy
+    return exchange(Work(lanes, clock, zero, zero, finished, zero), queue)
+
+
+def step(logits_fn, work: Work, image_shape, options: Options) -> Work:
+    """One evaluation of the network, and one step of every lane."""
+    lanes = work.lanes
+    num_lanes, n = lanes.image.shape
+    images = lanes.step.trial.reshape(num_lanes, *image_shape)
+    loss, grad, margin = evaluate(logits_fn, images, lanes.target_label)
+    update = jax.vmap(functools.partial(update_lane, options=options), (0, 0, 0, 0, None))
+    slot = work.clock % options.history_size
+    return work._replace(
+        lanes=update(lanes, loss, grad.reshape(num_lanes, n), margin, slot),
+        clock=work.clock + 1,
+        busy=work.busy + (~lanes.done).sum(dtype=jnp.int32),
+    )
+
+
+def keep_going(work: Work, queue: Queue, drain) -> jax.Array:
+    """Whether images wait or, if `drain`, lanes are at work: a bool scalar."""
+    num_queued = (queue.index >= 0).sum(dtype=jnp.int32)
+    return (work.taken < num_queued) | (drain & (~work.lanes.done).any())
+
+
+def run(logits_fn, lanes: Lane, clock, queue: Queue, drain, image_shape, options: Options) -> Work:
+    """Works until the queue is empty or, if `drain`, until all lanes are.
+
+    Args:
+      logits_fn: images (lanes, *image_shape) -> logits.
+      lanes, clock: as left by the last call, or `empty_lanes` and 0.
+      queue: images to take.
+      drain: bool scalar; if false, lanes that are still at work are returned at work.
+      image_shape: shape of one image.
+      options: budgets and tolerances.
+    """
+
+    def body(work: Work) -> Work:
+        work = jax.lax.fori_loop(
+            0, STEPS_PER_REFILL, lambda _, work: step(logits_fn, work, image_shape, options), work
+        )
+        return exchange(work, queue)
+
+    return jax.lax.while_loop(
+        lambda work: keep_going(work, queue, drain), body, begin(lanes, clock, queue)
+    )

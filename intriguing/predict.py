@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 
@@ -39,3 +40,12 @@ def predict(logits_fn, images, batch_size: int = 512) -> np.ndarray:
 def is_class(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Whether each row (batch, classes) is finite and answers its label: NaN answers nothing."""
     return jnp.isfinite(logits).all(axis=-1) & (logits.argmax(axis=-1) == labels)
+
+
+def has_slow_loops(logits_fn, images, mesh: Mesh) -> bool:
+    """Whether the model is slow inside a compiled loop: XLA's convolutions are, on a CPU."""
+    if mesh.devices.flat[0].platform != "cpu":
+        return False
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    traced = jax.make_jaxpr(lambda logits_fn, images: logits_fn(images))(as_partial(logits_fn), one)
+    return "conv_general_dilated" in str(traced)

@@ -86,7 +86,18 @@ def linearise(logits_fn, images, target_labels, num_margins):
     return margins, jnp.moveaxis(jax.vmap(gradient)(jnp.arange(num_margins)), 0, 1)
 
 
-def refine(logits_fn, images, target_labels, adv_images, lower, upper, *, num_steps, num_margins):
+def refine(
+    logits_fn,
+    images,
+    target_labels,
+    adv_images,
+    lower,
+    upper,
+    *,
+    num_steps,
+    num_margins,
+    unroll=False,
+):
     """Moves each adversarial image towards a local minimum of |r|; never to a larger |r|.
 
     Args:
@@ -96,6 +107,7 @@ def refine(logits_fn, images, target_labels, adv_images, lower, upper, *, num_st
       target_labels: (batch,).
       num_steps: linearisations, each a forward pass and `num_margins` backward passes.
       num_margins: classes beside the target that a step takes into account, the nearest ones.
+      unroll: write the steps out in place of a loop, for models that are slow inside one.
 
     Returns:
       (refined images, their margins (batch,)): the closest seen whose margin is positive.
@@ -128,7 +140,7 @@ def refine(logits_fn, images, target_labels, adv_images, lower, upper, *, num_st
 
     r = flat(adv_images) - x
     start = (r, jnp.full(batch, jnp.inf, x.dtype), jnp.zeros(batch, x.dtype))
-    r, best = jax.lax.fori_loop(0, num_steps, step, (r, start))
+    r, best = jax.lax.fori_loop(0, num_steps, step, (r, start), unroll=unroll)
     logits = logits_fn((x + r).reshape(shape))
     target = jax.nn.one_hot(target_labels, logits.shape[-1], dtype=bool)
     last = jnp.where(target, logits, 0).sum(axis=-1) - jnp.where(target, -jnp.inf, logits).max(-1)

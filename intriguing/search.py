@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import engine, sharding, stock_search
+from intriguing import engine, predict, sharding, stock_search
 from intriguing.engine import Finished, Queue
 
 QUEUE_LENGTH = 4  # images handed to the device at a time, per lane
@@ -41,13 +41,58 @@ def run_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape
 
     def on_device(shared, lanes, clock, queue):
         logits_fn, drain, options = shared
-        lanes, clock, finished, busy = engine.run(
-            logits_fn, lanes, clock[0], queue, drain, image_shape, options
-        )
-        return lanes, clock[None], finished, busy[None]
+        return _split(engine.run(logits_fn, lanes, clock[0], queue, drain, image_shape, options))
 
     run = sharding.map_devices(on_device, mesh)
     return run((logits_fn, drain, options), lanes, clock, queue)
+
+
+def step_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape):
+    """`run_engine` as a loop in Python, for networks that XLA runs slowly inside a loop."""
+    work, going = _begin(lanes, clock, queue, drain, mesh=mesh)
+    while np.any(going):
+        work = _step(logits_fn, work, options, mesh=mesh, image_shape=image_shape)
+        if np.any(np.asarray(work.lanes.done) & (np.asarray(work.lanes.index) >= 0)):
+            work, going = _exchange(work, queue, drain, mesh=mesh)
+    return work
+
+
+@sharding.jit(static_argnames="mesh")
+def _begin(lanes, clock, queue, drain, mesh):
+    def on_device(drain, lanes, clock, queue):
+        work = engine.begin(lanes, clock[0], queue)
+        return _split(work), engine.keep_going(work, queue, drain)[None]
+
+    return sharding.map_devices(on_device, mesh)(drain, lanes, clock, queue)
+
+
+@sharding.jit(static_argnames=("mesh", "image_shape"), donate_argnums=1)
+def _step(logits_fn, work, options, mesh, image_shape):
+    def on_device(shared, work):
+        logits_fn, options = shared
+        return _split(engine.step(logits_fn, _join(work), image_shape, options))
+
+    return sharding.map_devices(on_device, mesh)((logits_fn, options), work)
+
+
+@sharding.jit(static_argnames="mesh", donate_argnums=0)
+def _exchange(work, queue, drain, mesh):
+    def on_device(drain, work, queue):
+        work = engine.exchange(_join(work), queue)
+        return _split(work), engine.keep_going(work, queue, drain)[None]
+
+    return sharding.map_devices(on_device, mesh)(drain, work, queue)
+
+
+def _split(work: engine.Work) -> engine.Work:
+    """Its scalars as arrays (1,), that those of all devices can be joined to one array."""
+    return jax.tree.map(lambda array: array[None] if array.ndim == 0 else array, work)
+
+
+def _join(work: engine.Work) -> engine.Work:
+    """The inverse of `_split`."""
+    numbers = ("clock", "busy", "taken", "num_finished")
+    return work._replace(**{name: getattr(work, name)[0] for name in numbers})
 
 
 @sharding.jit(static_argnames=("mesh", "image_shape", "options"))
@@ -67,15 +112,17 @@ def batched(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterato
     clock = jnp.zeros(mesh.size, jnp.int32)
     lanes, clock = jax.device_put((lanes, clock), sharding.split(mesh))
     length, num_busy = QUEUE_LENGTH * num_lanes, 0
+    run = step_engine if predict.has_slow_loops(logits_fn, images, mesh) else run_engine
     for start in range(0, len(images), length):
         queue = make_queue(arrays, start, length, mesh)
         drain = jnp.asarray(start + length >= len(images))
-        lanes, clock, finished, busy = run_engine(
+        work = run(
             logits_fn, lanes, clock, queue, drain, options,
             mesh=mesh, image_shape=images.shape[1:],
         )  # fmt: skip
-        finished = jax.tree.map(np.asarray, finished)
-        num_busy += int(np.asarray(busy, np.int64).sum())
+        lanes, clock = work.lanes, work.clock
+        finished = jax.tree.map(np.asarray, work.finished)
+        num_busy += int(np.asarray(work.busy, np.int64).sum())
         kept = np.flatnonzero(finished.index >= 0)
         yield Finished(*(array[kept] for array in finished))
     if utilisation is not None:

@@ -111,11 +111,13 @@ def side_by_side(run: Callable, jobs: Iterable, mesh: Mesh) -> list:
     return [done.result() for done in pending]
 
 
-def jit(*, static_argnames):
+def jit(*, static_argnames, donate_argnums=()):
     """`jax.jit` for a function with a keyword `mesh`: one thread for each core that is a device."""
 
     def decorate(function):
-        compiled = functools.partial(jax.jit, function, static_argnames=static_argnames)
+        compiled = functools.partial(
+            jax.jit, function, static_argnames=static_argnames, donate_argnums=donate_argnums
+        )
         many = compiled()
         single = compiled(compiler_options={"xla_cpu_multi_thread_eigen": False})
 
