@@ -80,7 +80,7 @@ def fully_connected(hidden_sizes: tuple[int, ...], *weight_decay: float) -> Conf
             "size": 60_000,  # examples per pool
             "replaced": 0.1,  # fraction that is made anew before every epoch
             "batch_size": 100,  # examples of each pool per step
-            "max_distortion": float("inf"),  # RMS that larger perturbations are shortened to
+            "stddevs": {},  # RMS that perturbations are scaled to, by layer; else they are minimal
             "first_epoch": 1,  # epochs on the data alone before the pools are made
             "targets": "random",  # a rule as attack.targets
             "attack_options": {"refine": False, "num_penalties": 1, "maxiter": 10, "tol": 1e-2,

@@ -1,6 +1,5 @@
 """Training on pools of adversarial examples, of the input and of hidden layers (section 4.2)."""
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from intriguing import attack, models, sharding
+from intriguing import attack, models, sharding, transfer
 from intriguing.data import Dataset
 from intriguing.errors import InputError
 from intriguing.train import (
@@ -31,8 +30,8 @@ class PoolOptions(NamedTuple):
       size: examples per pool.
       replaced: fraction of a pool that is replaced before every epoch.
       batch_size: examples of each pool per step.
-      max_distortion: root mean square that a perturbation is shortened to if it is larger; infinity
-        leaves it minimal, as the paper does: it just crosses the class boundary.
+      stddevs: root mean square that perturbations are scaled to, by layer; those of a layer that is
+        not named stay minimal, as in the paper: they just cross the class boundary.
       first_epoch: epochs of training on the data before the pools are made.
       targets: a rule of `targets.choose_targets` that needs no class.
       attack_options: of `attack.minimal_perturbation`.
@@ -42,7 +41,7 @@ class PoolOptions(NamedTuple):
     size: int
     replaced: float
     batch_size: int
-    max_distortion: float = math.inf
+    stddevs: Mapping[str, float] = MappingProxyType({})
     first_epoch: int = 1
     targets: str = "random"
     attack_options: Mapping = MappingProxyType({})
@@ -60,8 +59,11 @@ def check_pools(pools: PoolOptions) -> None:
             raise InputError(f"pools.{name} is {getattr(pools, name)}: it must be at least 1")
     if not 0 < pools.replaced <= 1:
         raise InputError(f"pools.replaced is {pools.replaced}: above 0 and at most 1 is needed")
-    if not pools.max_distortion > 0:
-        raise InputError(f"pools.max_distortion is {pools.max_distortion}: it must be positive")
+    for layer, stddev in pools.stddevs.items():
+        if layer not in pools.weights:
+            raise InputError(f"pools.stddevs.{layer}: pools.weights has no {layer}")
+        if not (np.isfinite(stddev) and stddev > 0):
+            raise InputError(f"pools.stddevs.{layer} is {stddev}: it must be positive")
     if pools.targets not in ("random", "runner_up", "least_likely"):
         known = "random, runner_up, least_likely"
         raise InputError(f'pools.targets is "{pools.targets}": it must be one of {known}')
@@ -146,7 +148,7 @@ def _refresh_pool(model, dataset, state: TrainState, layer: str, key, options: P
     if state.epoch >= options.first_epoch:
         new = perturb(
             models.logits_fn(model, variables, above=layer), new, target_key,
-            max_distortion=options.max_distortion, targets=options.targets, mesh=mesh,
+            stddev=options.stddevs.get(layer), targets=options.targets, mesh=mesh,
             **options.attack_options,
         )  # fmt: skip
     if not is_old:
@@ -171,24 +173,22 @@ def _empty_pool(model, init_params, dataset: Dataset, layer: str, size: int) -> 
     return Dataset(np.zeros((size, *shape[1:]), np.float32), np.zeros(size, np.int32), ())
 
 
-def perturb(logits_fn, examples: Dataset, key, *, max_distortion: float, targets: str, **options):
+def perturb(logits_fn, examples: Dataset, key, *, stddev: float | None, targets: str, **options):
     """The examples, each moved towards a wrong class; labels stay.
 
     Args:
       logits_fn: of the network above the layer that the examples are activations of.
       examples: activations (num, ...) in [0, 1], and true labels.
       key, targets: of the target rule.
-      max_distortion: root mean square that a perturbation is shortened to if it is larger.
+      stddev: root mean square that the perturbations are scaled to; None leaves them minimal.
       **options: of `attack.minimal_perturbation`.
     """
     result, _ = attack.attack_batch(
         logits_fn, examples.images, examples.labels, targets=targets, key=key, **options
     )
-    too_large = result.success & (result.distortion > max_distortion)
-    scale = np.where(too_large, max_distortion / np.where(too_large, result.distortion, 1), 1)
-    change = result.adv_images - examples.images
-    scale = scale.reshape(-1, *[1] * (change.ndim - 1)).astype(change.dtype)
-    return examples._replace(images=np.clip(examples.images + scale * change, 0, 1))
+    if stddev is None:
+        return examples._replace(images=result.adv_images)
+    return examples._replace(images=transfer.amplify(examples.images, result.adv_images, stddev))
 
 
 def _choose(key, num_available: int, num: int) -> np.ndarray:

@@ -166,8 +166,9 @@ def minimal_perturbation(
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     logits_fn = jax.device_put(predict.as_partial(logits_fn), sharding.replicated(mesh))
     batch_size = search.choose_num_lanes(arrays[0], num_lanes, mesh)
+    slow_loops = predict.has_slow_loops(logits_fn, arrays[0], mesh)
     run = search.SOLVERS[solver]
-    parts = run(logits_fn, arrays, batch_size, mesh, options, utilisation)
+    parts = run(logits_fn, arrays, batch_size, mesh, options, slow_loops, utilisation)
     num, results, num_done = len(arrays[0]), None, 0
     for found in search.in_batches(parts, batch_size, num):
         rows = np.arange(batch_size) % len(found.index)  # padded: one compilation serves for all
@@ -175,7 +176,7 @@ def minimal_perturbation(
         batch = _finish(
             logits_fn, *(array[padded.index] for array in arrays), padded, mesh=mesh,
             refine_steps=refine_steps if refine else 0, num_margins=num_margins,
-            unroll=predict.has_slow_loops(logits_fn, arrays[0], mesh),
+            unroll=slow_loops,
         )  # fmt: skip
         if results is None:
             results = [np.zeros((num, *part.shape[1:]), part.dtype) for part in batch]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import engine, predict, sharding, stock_search
+from intriguing import engine, sharding, stock_search
 from intriguing.engine import Finished, Queue
 
 QUEUE_LENGTH = 4  # images handed to the device at a time, per lane
@@ -103,7 +103,9 @@ def _run_stock(logits_fn, queue, mesh, image_shape, options):
     return sharding.map_devices(on_device, mesh)(logits_fn, queue)
 
 
-def batched(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterator[Finished]:
+def batched(
+    logits_fn, arrays, num_lanes, mesh, options, in_steps, utilisation
+) -> Iterator[Finished]:
     """Streams the images through the engine; yields rows as they finish, as numpy arrays."""
     images = arrays[0]
     lanes = engine.empty_lanes(
@@ -112,7 +114,7 @@ def batched(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterato
     clock = jnp.zeros(mesh.size, jnp.int32)
     lanes, clock = jax.device_put((lanes, clock), sharding.split(mesh))
     length, num_busy = QUEUE_LENGTH * num_lanes, 0
-    run = step_engine if predict.has_slow_loops(logits_fn, images, mesh) else run_engine
+    run = step_engine if in_steps else run_engine
     for start in range(0, len(images), length):
         queue = make_queue(arrays, start, length, mesh)
         drain = jnp.asarray(start + length >= len(images))
@@ -130,9 +132,9 @@ def batched(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterato
         utilisation(Utilisation(num_busy, num_steps))
 
 
-def stock(logits_fn, arrays, num_lanes, mesh, options, utilisation) -> Iterator[Finished]:
+def stock(logits_fn, arrays, num_lanes, mesh, options, in_steps, utilisation) -> Iterator[Finished]:
     """Batches of `num_lanes` images through jaxopt's solver; yields their rows."""
-    del utilisation
+    del in_steps, utilisation
     images = arrays[0]
     for start in range(0, len(images), num_lanes):
         queue = make_queue(arrays, start, num_lanes, mesh)

@@ -91,9 +91,9 @@ def examples(digits):
     return data.take(digits, slice(SIZE))
 
 
-def perturbed(logits_fn, examples, max_distortion):
-    return perturb(logits_fn, examples, jax.random.key(1), max_distortion=max_distortion,
-                   targets="random", **ATTACK)  # fmt: skip
+def perturbed(logits_fn, examples, stddev):
+    return perturb(logits_fn, examples, jax.random.key(1), stddev=stddev, targets="random",
+                   **ATTACK)  # fmt: skip
 
 
 def rms(changed, examples):
@@ -102,7 +102,7 @@ def rms(changed, examples):
 
 @pytest.fixture(scope="module")
 def minimal(logits_fn, examples):
-    return perturbed(logits_fn, examples, np.inf)
+    return perturbed(logits_fn, examples, None)
 
 
 def test_perturbed_crosses_the_boundary(logits_fn, examples, minimal):
@@ -112,33 +112,36 @@ def test_perturbed_crosses_the_boundary(logits_fn, examples, minimal):
     assert (rms(minimal, examples)[right] > 0).all()
 
 
-@pytest.mark.parametrize("max_distortion", [0.06, np.inf])
-def test_perturbed_keeps_labels_box_and_shape(logits_fn, examples, max_distortion):
-    found = perturbed(logits_fn, examples, max_distortion)
+@pytest.mark.parametrize("stddev", [0.06, None])
+def test_perturbed_keeps_labels_box_and_shape(logits_fn, examples, stddev):
+    found = perturbed(logits_fn, examples, stddev)
     np.testing.assert_array_equal(found.labels, examples.labels)
     assert found.images.shape == examples.images.shape and found.images.dtype == np.float32
     assert found.images.min() >= 0 and found.images.max() <= 1
 
 
-@pytest.mark.parametrize("max_distortion", [0.06, 0.12])
-def test_larger_perturbations_are_shortened(logits_fn, examples, minimal, max_distortion):
-    found = perturbed(logits_fn, examples, max_distortion)
+@pytest.mark.parametrize("stddev", [0.02, 0.12])
+def test_perturbations_are_scaled(logits_fn, examples, minimal, stddev):
+    found = perturbed(logits_fn, examples, stddev)
     whole = rms(minimal, examples)
-    assert (whole > max_distortion).any() and (whole < max_distortion).any()
-    np.testing.assert_allclose(rms(found, examples), np.minimum(whole, max_distortion), rtol=1e-4)
-    # The box is convex: a shortened perturbation is not clipped, and so keeps its direction.
-    scale = np.minimum(1, max_distortion / whole)[:, None, None, None]
-    change = scale * (minimal.images - examples.images)
-    np.testing.assert_allclose(found.images - examples.images, change, atol=1e-6)
+    moved = whole > 0  # wrong from the start: stays as it is
+    np.testing.assert_array_equal(found.images[~moved], examples.images[~moved])
+    # The box is convex: a shortened perturbation is not clipped, and so has that size.
+    shortened = whole > stddev
+    assert (shortened & moved).any() and (~shortened & moved).any()
+    np.testing.assert_allclose(rms(found, examples)[shortened], stddev, rtol=1e-4)
+    scale = np.divide(stddev, whole, where=moved, out=np.zeros_like(whole))[:, None, None, None]
+    change = np.clip(examples.images + scale * (minimal.images - examples.images), 0, 1)
+    np.testing.assert_allclose(found.images, change, atol=1e-6)
 
 
-@pytest.mark.parametrize("max_distortion", [0.02, np.inf])
-def test_failures_stay_as_they_are(logits_fn, digits, max_distortion):
+@pytest.mark.parametrize("stddev", [0.02, None])
+def test_failures_stay_as_they_are(logits_fn, digits, stddev):
     params = jax.tree.map(np.zeros_like, logits_fn.args[0]["params"])
     params["fc3"]["bias"][3] = 1  # answers 3 whatever it sees
     stubborn = models.logits_fn(MODEL, {"params": params}, above="images")
     threes = data.take(digits, np.flatnonzero(digits.labels == 3)[:NUM_NEW])
-    found = perturbed(stubborn, threes, max_distortion)
+    found = perturbed(stubborn, threes, stddev)
     np.testing.assert_array_equal(found.images, threes.images)
 
 
@@ -281,8 +284,9 @@ BAD_POOLS = {
     "nothing replaced": ({"replaced": 0.0}, r"pools\.replaced is 0\.0"),
     "more replaced than there is": ({"replaced": 1.5}, r"pools\.replaced is 1\.5"),
     "NaN replaced": ({"replaced": float("nan")}, r"pools\.replaced is nan"),
-    "no distortion": ({"max_distortion": 0.0}, r"pools\.max_distortion is 0\.0"),
-    "NaN distortion": ({"max_distortion": float("nan")}, r"pools\.max_distortion is nan"),
+    "stddev 0": ({"stddevs": {"fc1": 0.0}}, r"pools\.stddevs\.fc1 is 0\.0"),
+    "NaN stddev": ({"stddevs": {"images": float("nan")}}, r"pools\.stddevs\.images is nan"),
+    "stddev without a pool": ({"stddevs": {"fc2": 0.1}}, r"pools\.stddevs\.fc2"),
     "targets that need a class": ({"targets": "fixed"}, r'pools\.targets is "fixed"'),
 }
 BAD_OPTIONS = {
