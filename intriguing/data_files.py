@@ -24,6 +24,10 @@ DECODE_ERRORS = (
     Image.DecompressionBombError,
 )
 _ARCHIVE_ERRORS = (OSError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile)
+_WANTED = (
+    "expected <class>/*.jpg (or .png, ...) in it or in its train and test folders, or images/ with"
+    " a labels.csv"
+)
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -158,12 +162,7 @@ def _numbered_names(labels: Iterable[np.ndarray]) -> list[str]:
 def load_image_folder(request: Request) -> Stored:
     """Decodes a folder of images; unreadable ones are skipped, and named in one warning."""
     root = require_path(request)
-    if request.image_size is None:
-        raise InputError(f"{root}: an image folder needs image_size (--config.data.image_size)")
-    if (root / "labels.csv").is_file():
-        examples, names = _list_csv(root)
-    else:
-        examples, names = _list_classes(root, request.split)
+    examples, names = list_image_folder(request)
     images, labels, skipped = [], [], []
     for path, label in examples:
         if len(images) == request.num_examples:
@@ -178,11 +177,26 @@ def load_image_folder(request: Request) -> Stored:
             "%s: skipped %d unreadable images: %s", root, len(skipped), ", ".join(skipped)
         )
     if not images:
-        raise InputError(
-            f"{root}: no readable image: expected <class>/*.jpg (or .png, ...) in it or in its"
-            " train and test folders, or images/ with a labels.csv"
-        )
+        raise InputError(f"{root}: no readable image: {_WANTED}")
     return Stored(np.stack(images), np.array(labels), names, str(root))
+
+
+def list_image_folder(request: Request) -> tuple[list[tuple[Path, int]], list[str]]:
+    """Lists (path, label) of a folder of images, nothing decoded, and the class names.
+
+    Raises:
+      InputError: no image size, no image, or a labels.csv that is not one.
+    """
+    root = require_path(request)
+    if request.image_size is None:
+        raise InputError(f"{root}: an image folder needs image_size (--config.data.image_size)")
+    if (root / "labels.csv").is_file():
+        examples, names = _list_csv(root)
+    else:
+        examples, names = _list_classes(root, request.split)
+    if not examples:
+        raise InputError(f"{root}: no readable image: {_WANTED}")
+    return examples, names
 
 
 def _list_classes(root: Path, split: str) -> tuple[list[tuple[Path, int]], list[str]]:

@@ -21,9 +21,19 @@ def _logits(logits_fn, images):
     return logits_fn(images)
 
 
-def logits(logits_fn, images, batch_size: int = 512) -> np.ndarray:
+BATCH_PIXELS = {"cpu": 2**20, "gpu": 2**25, "tpu": 2**25}  # that a forward pass gets at a time
+
+
+def choose_batch_size(images) -> int:
+    """Images per forward pass: 8 to 512, so that large ones fit in memory."""
+    budget = BATCH_PIXELS.get(jax.default_backend(), BATCH_PIXELS["gpu"])
+    return int(np.clip(budget // max(images[0].size, 1), 8, 512))
+
+
+def logits(logits_fn, images, batch_size: int | None = None) -> np.ndarray:
     """Logits (num, classes) of images (num, ...), `batch_size` at a time."""
     logits_fn, parts = as_partial(logits_fn), []
+    batch_size = batch_size or choose_batch_size(images)
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size])
         padding = [(0, batch_size - len(batch)), *[(0, 0)] * (batch.ndim - 1)]
@@ -32,7 +42,7 @@ def logits(logits_fn, images, batch_size: int = 512) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def predict(logits_fn, images, batch_size: int = 512) -> np.ndarray:
+def predict(logits_fn, images, batch_size: int | None = None) -> np.ndarray:
     """Predicted class of each image: (num, ...) -> (num,) int."""
     return logits(logits_fn, images, batch_size).argmax(axis=-1)
 

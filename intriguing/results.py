@@ -13,7 +13,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,7 @@ def map_shards(
     compute: Callable[[int, int], Arrays],
     *,
     progress: Callable[[int], None] | None = None,
+    on_disk: Collection[str] = (),
 ) -> Arrays:
     """Compute arrays over `num_examples` examples shard by shard, each kept in a file of its own.
 
@@ -123,6 +124,7 @@ def map_shards(
       shard_size: examples per file (the last one may hold fewer).
       compute: `compute(start, stop)` returns arrays whose leading axis is stop - start.
       progress: called after every shard, loaded or computed, with the number of examples done.
+      on_disk: names of arrays that are too large to return: `read_rows` reads some of them.
 
     Returns:
       The shards' arrays, concatenated in the order of the examples.
@@ -138,7 +140,8 @@ def map_shards(
     shards = []
     for start in range(0, num_examples, shard_size):
         stop = min(start + shard_size, num_examples)
-        shards.append(_load_or_compute(Path(directory), start, stop, compute))
+        arrays = _load_or_compute(Path(directory), start, stop, compute)
+        shards.append({name: array for name, array in arrays.items() if name not in on_disk})
         if shards[-1].keys() != shards[0].keys():
             raise InputError(
                 f"the shards in {directory} hold different arrays ({', '.join(shards[0])} and then "
@@ -147,6 +150,28 @@ def map_shards(
         if progress is not None:
             progress(stop)
     return {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+
+
+def read_rows(directory: str | os.PathLike, indices: Iterable[int], names: Iterable[str]) -> Arrays:
+    """Rows of arrays that `map_shards` has written to `directory`, in the order of `indices`.
+
+    Raises:
+      InputError: a shard is missing or damaged.
+    """
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    spans = {
+        tuple(map(int, path.stem.split("-"))): path for path in Path(directory).glob("*-*.npz")
+    }
+    loaded: tuple[Path | None, Arrays | None] = (None, None)
+    for index in indices:
+        span = next((span for span in spans if span[0] <= index < span[1]), None)
+        if span is not None and spans[span] != loaded[0]:
+            loaded = spans[span], load_arrays(spans[span])
+        if span is None or loaded[1] is None:
+            raise InputError(f"{directory} has no row {index}: the same command computes it again")
+        for name, found in rows.items():
+            found.append(loaded[1][name][index - span[0]])
+    return {name: np.stack(found) for name, found in rows.items()}
 
 
 def _load_or_compute(

@@ -13,6 +13,8 @@ from intriguing import (
     adversarial_training,
     attack,
     data,
+    data_stream,
+    import_weights,
     lipschitz,
     models,
     results,
@@ -34,6 +36,14 @@ def load_data(config) -> tuple[data.Dataset, data.Dataset]:
     return train_set, data.load(config.data.name, "test", **options)
 
 
+def open_images(config) -> data_stream.Source:
+    """The test images that `config.data` names, read as they are needed."""
+    return data_stream.open_source(
+        config.data.name, "test", image_size=config.data.image_size,
+        data_dir=config.data.dir or None, download=config.data.download,
+    )  # fmt: skip
+
+
 class Trained(NamedTuple):
     """A model with its parameters."""
 
@@ -43,6 +53,13 @@ class Trained(NamedTuple):
     @property
     def logits_fn(self):
         return models.logits_fn(self.model, {"params": self.params})
+
+
+def pretrained(config, name: str) -> Trained:
+    """The network of `config.models[name]` with the weights that it names."""
+    spec = config.models[name]
+    weights = import_weights.load(spec.weights, spec.architecture)
+    return Trained(weights.model, jax.device_put(weights.params))
 
 
 class Job(NamedTuple):

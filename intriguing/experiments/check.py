@@ -1,6 +1,6 @@
 """What no experiment can run with is said before anything is computed."""
 
-from intriguing import adversarial_training, attack_inputs, targets
+from intriguing import adversarial_training, attack_inputs, models, targets
 from intriguing.errors import InputError
 from intriguing.experiments.build import TRAIN, attack_options
 from intriguing.train_loop import check_options
@@ -24,6 +24,8 @@ def check_config(config) -> None:
 
 
 def _check_model(config, spec) -> None:
+    if spec.family == "pretrained":
+        return _check_pretrained(spec)
     if spec.family not in TRAIN:
         raise InputError(f'family is "{spec.family}": it must be one of {", ".join(TRAIN)}')
     is_plain = spec.family != "autoencoder_classifier"
@@ -39,6 +41,14 @@ def _check_model(config, spec) -> None:
             raise InputError(f"dropout_rates is {spec.dropout_rates}: one per layer is needed")
         if not spec.lipschitz_weight >= 0:
             raise InputError(f"lipschitz_weight is {spec.lipschitz_weight}: it must be 0 or more")
+
+
+def _check_pretrained(spec) -> None:
+    if spec.architecture not in models.IMAGENET:
+        known = ", ".join(models.IMAGENET)
+        raise InputError(f'architecture is "{spec.architecture}": it must be one of {known}')
+    if not spec.weights:
+        raise InputError("weights is empty: name a .safetensors, .pth or .npz file")
 
 
 def _check_attack(options: dict) -> None:

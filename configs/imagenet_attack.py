@@ -1,0 +1,60 @@
+"""Figure 5 with real networks: photographs turned into ostriches; and transfer between networks.
+
+python launch.py --config=configs/imagenet_attack.py:squeezenet \
+    --config.data.dir=FOLDER --config.models.squeezenet.weights=FILE
+
+FOLDER holds images/ and labels.csv, or <class>/*.jpg. The argument is squeezenet or googlenet;
+without one both are attacked, and each other's examples are tried on them.
+"""
+
+import os
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+DATA = os.environ.get("INTRIGUING_DATA", "")  # where weights/ and imagenet_sample/ may be
+FILES = {
+    "squeezenet": "weights/squeezenet_v1.1/squeezenet_v1.1.npz",
+    "googlenet": "weights/bvlc_googlenet/bvlc_googlenet.npz",
+}
+
+
+def pretrained(architecture: str, weights: str = "") -> ConfigDict:
+    """A network of `intriguing.models.IMAGENET` and the file of its weights."""
+    return ConfigDict({"family": "pretrained", "architecture": architecture, "weights": weights})
+
+
+def base(argument: str = "") -> ConfigDict:
+    """What the configs of ImageNet-sized attacks share."""
+    config = default.get_config(argument)
+    config.experiment = "targeted_attack"
+    config.title = "Images turned into ostriches"
+    config.data.name = "image_folder"
+    config.data.dir = f"{DATA}/imagenet_sample" if DATA else ""
+    config.data.image_size = 224
+    config.shard_size = 256  # images classified between two result files
+    config.attack_shard_size = 16  # images attacked between two result files
+    config.attack.num_images = 64  # of those that the network has right
+    config.attack.targets = "fixed"
+    config.attack.target_class = 9  # ostrich, Struthio camelus
+    config.protocols = ConfigDict({"refined": {"refine": True}})
+    config.survive_rounding = (
+        True  # lengthen perturbations until 8-bit images work
+    )
+    config.num_shown = 6  # images in figure 5
+    if argument == "quick":
+        config.attack.num_images = 4
+    return config
+
+
+def get_config(argument: str = ""):
+    if argument not in ("", "quick", *FILES):
+        raise ValueError(f"unknown argument :{argument}; there are :quick, :{', :'.join(FILES)}")
+    config = base("quick" if argument == "quick" else "")
+    config.models = ConfigDict(
+        {name: pretrained(name, f"{DATA}/{file}" if DATA else "") for name, file in FILES.items()}
+    )
+    config.model_names = (argument,) if argument in FILES else tuple(FILES)
+    config.curve_stddevs = (0.02, 0.05, 0.1)  # of amplified examples and their controls
+    return config

@@ -1,0 +1,257 @@
+"""Figure 5: images of any size turned into one class, streamed; and their transfer."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from intriguing import attack, eight_bit, figures, metrics, report, results, transfer
+from intriguing.data_stream import Source
+from intriguing.errors import InputError
+from intriguing.experiments import build
+from intriguing.experiments.outcome import Outcome
+from intriguing.predict import logits
+from intriguing.progress import Progress, logger
+
+LARGE = ("adv_images", "png_images")  # stay in the result files
+UNREADABLE = -1  # in place of a predicted class
+PLAIN, SAME_NORM = "as found", "random directions, same norm"
+
+
+class Victim(NamedTuple):
+    """A network to attack: its name, its logits, and the class that it gives every image."""
+
+    name: str
+    logits_fn: object
+    predictions: np.ndarray
+
+
+def targeted_attack(config, workdir: Path, mesh) -> Outcome:
+    """Attacks images that each model has right until they are `config.attack.target_class`."""
+    source = build.open_images(config)
+    target = config.attack.target_class
+    victims = []
+    for name in config.model_names:
+        with build.timed(workdir, f"classifying with {name}"):
+            logits_fn = build.pretrained(config, name).logits_fn
+            predictions = _classify(config, name, logits_fn, source, workdir)
+            victims.append(Victim(name, logits_fn, predictions))
+    attacks = {}
+    for victim in victims:
+        with build.timed(workdir, f"attacking {victim.name}"):
+            chosen = choose(victim, source.labels, config)
+            arrays = _attack(config, victim, victims, source, chosen, workdir, mesh)
+            attacks[victim.name] = chosen, arrays
+    with build.timed(workdir, "tables and figures"):
+        tables = [attack_table(attacks, config)]
+        if len(victims) > 1:
+            tables.append(transfer_table(attacks, victims, config.curve_stddevs))
+        shown = [
+            _figure(config, victim, attacks[victim.name], source, workdir) for victim in victims
+        ]
+    claims = check_claims(attacks, tables, source.class_names[target])
+    return Outcome(tables, shown, claims)
+
+
+def _classify(config, name: str, logits_fn, source: Source, workdir: Path) -> np.ndarray:
+    """The class that a model gives each image of the source, or `UNREADABLE`."""
+    num = len(source.labels)
+
+    def compute(start: int, stop: int) -> dict[str, np.ndarray]:
+        images, readable = source.read(range(start, stop))
+        classes = logits(logits_fn, images).argmax(axis=-1)
+        return {"predictions": np.where(readable, classes, UNREADABLE).astype(np.int32)}
+
+    with Progress(num, f"classifying with {name}") as progress:
+        arrays = results.map_shards(
+            workdir / "results" / "classes" / name, num, config.shard_size, compute,
+            progress=progress.update,
+        )  # fmt: skip
+    return arrays["predictions"]
+
+
+def choose(victim: Victim, labels: np.ndarray, config) -> np.ndarray:
+    """The first images that the victim has right and that are not of the target class.
+
+    Raises:
+      InputError: there is none.
+    """
+    right = (victim.predictions == labels) & (labels != config.attack.target_class)
+    chosen, wanted = np.flatnonzero(right), config.attack.num_images or len(labels)
+    if not len(chosen):
+        raise InputError(
+            f"{victim.name} has none of the {len(labels)} images right: are weights, labels and"
+            " class numbers those of one data set?"
+        )
+    if len(chosen) < wanted and config.attack.num_images:
+        logger.warning("%s has %d images right, fewer than the %d that attack.num_images asks for",
+                       victim.name, len(chosen), wanted)  # fmt: skip
+    return chosen[:wanted]
+
+
+def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Path, mesh) -> dict:
+    """Attacks the chosen images shard by shard, resuming: a dict of arrays, less `LARGE`."""
+    (protocol,) = config.protocols
+    options = build.attack_options(config, protocol)
+    del options["num_images"]
+    noise_key = build.key_for(config, build.NOISE)
+
+    def compute(start: int, stop: int) -> dict[str, np.ndarray]:
+        indices = chosen[start:stop]
+        images, _ = source.read(indices)
+        found, targets = attack.attack_batch(
+            victim.logits_fn, images, source.labels[indices], indices=indices, mesh=mesh,
+            key=build.key_for(config, build.TARGETS), **options,
+        )  # fmt: skip
+        rounded = eight_bit.round_images(victim.logits_fn, images, found.adv_images, targets, False)
+        kept = rounded
+        if config.survive_rounding:
+            kept = eight_bit.round_images(victim.logits_fn, images, found.adv_images, targets, True)
+        names = [Path(source.names[index]).stem for index in indices]
+        _write_pngs(workdir / "adversarial" / victim.name, names, kept, found.success)
+        stddevs = np.where(found.success, found.distortion, 0).astype(np.float32)
+        changed = {PLAIN: found.adv_images}
+        changed[SAME_NORM] = transfer.random_directions(noise_key, indices, images, stddevs)
+        for stddev in config.curve_stddevs:
+            at = np.full(len(images), stddev, np.float32)
+            changed[amplified(stddev)] = transfer.amplify(images, found.adv_images, stddev)
+            changed[directions(stddev)] = transfer.random_directions(noise_key, indices, images, at)
+        predictions = {
+            f"{other.name}: {kind}": logits(other.logits_fn, np.clip(each, 0, 1)).argmax(axis=-1)
+            for kind, each in changed.items()
+            for other in victims
+        }  # fmt: skip
+        return {
+            **found._asdict(), **predictions, "labels": source.labels[indices],
+            "png_images": kept.images,
+            "rounded_success": rounded.success, "png_success": kept.success,
+            "png_distortion": kept.distortion,
+            "confidence": confidence(victim.logits_fn, images),
+            "adv_confidence": confidence(victim.logits_fn, found.adv_images),
+        }  # fmt: skip
+
+    with Progress(len(chosen), f"attacking {victim.name}") as progress:
+        return results.map_shards(
+            workdir / "results" / victim.name, len(chosen), config.attack_shard_size, compute,
+            progress=progress.update, on_disk=LARGE,
+        )  # fmt: skip
+
+
+def amplified(stddev: float) -> str:
+    """Name of a set of amplified examples."""
+    return f"amplified to {stddev:g}"
+
+
+def directions(stddev: float) -> str:
+    """Name of the control of that set."""
+    return f"random directions of {stddev:g}"
+
+
+def confidence(logits_fn, images) -> np.ndarray:
+    """Softmax probability of the predicted class: (batch,)."""
+    values = logits(logits_fn, images).astype(np.float64)
+    return 1 / np.exp(values - values.max(axis=1, keepdims=True)).sum(axis=1)
+
+
+def _write_pngs(folder: Path, names: list[str], kept: eight_bit.EightBit, success) -> None:
+    for name, pixels, good in zip(names, kept.images, success & kept.success, strict=True):
+        if good:
+            results.write_atomic(folder / f"{name}.png", eight_bit.png_bytes(pixels))
+
+
+def attack_table(attacks, config) -> report.Table:
+    """Success and distortion per model, of floats and of 8-bit images."""
+    rows = {}
+    for name, (chosen, arrays) in attacks.items():
+        success, png = arrays["success"], arrays["png_success"]
+        rows[name] = [
+            len(chosen), float(success.mean()),
+            metrics.Average.of(arrays["distortion"], where=success).mean,
+            float(arrays["rounded_success"].mean()), float(png.mean()),
+            metrics.Average.of(arrays["png_distortion"], where=png).mean,
+            float(arrays["num_evals"].mean()),
+        ]  # fmt: skip
+    paper = report.paper_table("figure5")
+    return report.Table(
+        name="targeted",
+        title=f"Figure 5: images turned into class {config.attack.target_class}",
+        columns=("images", "success", "av_distortion", "rounded_success", "png_success",
+                 "png_distortion", "evaluations"),
+        rows=rows,
+        kinds=("count", "percent", "distortion", "percent", "percent", "distortion", "number"),
+        note=f"The paper's AlexNet: all of {paper['examples']} images, average distortion "
+        f"{paper['av_distortion']}. rounded_success: of the images rounded to 8 bits as they are; "
+        "png_success, png_distortion: of the PNG files, whose perturbations are "
+        + ("lengthened until they survive." if config.survive_rounding else "only rounded."),
+    )  # fmt: skip
+
+
+def transfer_table(attacks, victims, stddevs) -> report.Table:
+    """Error of each model on the examples of each, and on same-norm controls."""
+    kinds = [PLAIN, SAME_NORM]
+    for stddev in stddevs:
+        kinds += [amplified(stddev), directions(stddev)]
+    rows = {}
+    for name, (chosen, arrays) in attacks.items():
+        for kind in kinds:
+            rows[f"{name}: {kind}"] = [_error(arrays, chosen, kind, v) for v in victims]
+    return report.Table(
+        name="transfer",
+        title="Do examples made for one network fool the other?",
+        columns=tuple(victim.name for victim in victims),
+        rows=rows,
+        kinds=("percent",) * len(victims),
+        note="Row: the network that the examples were made for, and their size (root mean square). "
+        "Cell: error of the column's network on those of the images that it has right when they "
+        "are clean. Controls point in random directions and are as long.",
+    )
+
+
+def _error(arrays, chosen, kind: str, victim: Victim) -> float:
+    labels = arrays["labels"]
+    right = (victim.predictions[chosen] == labels) & arrays["success"]
+    return metrics.Average.of(arrays[f"{victim.name}: {kind}"] != labels, where=right).mean
+
+
+def check_claims(attacks, tables, target_name: str) -> list[report.Claim]:
+    """What the paper says of figure 5 and of transfer, decided by numbers."""
+    claims = []
+    for name, (chosen, arrays) in attacks.items():
+        num = int(arrays["success"].sum())
+        claim = f"{name}: every image can be turned into {target_name}."
+        claims.append(report.Claim(claim, f"{num} of {len(chosen)}", num == len(chosen)))
+    for table in tables[1:]:
+        for name in attacks:
+            for other in set(attacks) - {name}:
+                column = table.columns.index(other)
+                found, noise = (
+                    table.rows[f"{name}: {kind}"][column] for kind in (PLAIN, SAME_NORM)
+                )
+                claims.append(report.Claim(
+                    f"Examples made for {name} fool {other} more than noise of the same size.",
+                    f"{found:.1%} against {noise:.1%}", found > noise,
+                ))  # fmt: skip
+    return claims
+
+
+def _figure(config, victim: Victim, attacked, source: Source, workdir: Path):
+    """Original, difference times 10 + 128, and adversarial image of the first successes."""
+    chosen, arrays = attacked
+    rows = np.flatnonzero(arrays["success"])[: config.num_shown]
+    images, _ = source.read(chosen[rows])
+    adv = results.read_rows(workdir / "results" / victim.name, rows, ["adv_images"])["adv_images"]
+    names = [source.class_names[label].split(",")[0] for label in source.labels[chosen[rows]]]
+    target = source.class_names[config.attack.target_class].split(",")[0]
+    path = workdir / "figures" / f"figure5_{victim.name}.png"
+    group = figures.ImageGroup("", [
+        figures.ImageRow("original", images, [f"{name}, {value:.0%}" for name, value in
+                                              zip(names, arrays["confidence"][rows], strict=True)]),
+        figures.ImageRow("difference\nx 10", np.clip(10 * (adv - images) + 128 / 255, 0, 1)),
+        figures.ImageRow("adversarial", adv, [f"{target}, {value:.0%}"
+                                              for value in arrays["adv_confidence"][rows]]),
+    ])  # fmt: skip
+    figures.image_grid(path, [group], f"Figure 5: {victim.name}")
+    return path, (
+        f"Figure 5 for {victim.name}: originals, the difference times 10 (+ 128, clamped), "
+        f"and the images that it calls {target}; its label and confidence beneath each."
+    )
