@@ -39,9 +39,7 @@ def base(argument: str = "") -> ConfigDict:
     config.attack.targets = "fixed"
     config.attack.target_class = 9  # ostrich, Struthio camelus
     config.protocols = ConfigDict({"refined": {"refine": True}})
-    config.survive_rounding = (
-        True  # lengthen perturbations until 8-bit images work
-    )
+    config.survive_rounding = True  # lengthen perturbations until 8-bit images work
     config.num_shown = 6  # images in figure 5
     if argument == "quick":
         config.attack.num_images = 4

@@ -1,9 +1,131 @@
-"""How much a layer can amplify a change (section 4.3): operator norms, and a penalty on them."""
+"""How much a network can amplify a change (section 4.3): sound bounds, and a penalty on them.
 
+|phi(x) - phi(x + r)| <= L |r|, L the product of the layers' constants; no class can change within
+margin / (sqrt(2) L) of an image.
+"""
+
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from intriguing.models.layer_graph import Node
+from intriguing.models.layers import (
+    Conv,
+    Dense,
+    LocalResponseNorm,
+    MaxPool,
+    MeanPool,
+    Normalise,
+    Sigmoid,
+)
+from intriguing.operator_norms import frequency_norm, matrix_norm
+
+
+class Bound(NamedTuple):
+    """Of one node: `constant`, of the layer itself; `total`, from the images to its output."""
+
+    constant: float
+    total: float
+
+
+def lipschitz_bounds(
+    nodes: Sequence[Node], params, image_shape: tuple[int, ...]
+) -> dict[str, Bound]:
+    """Upper bounds of the Lipschitz constants of every node of a network.
+
+    Args:
+      nodes: of a `LayerGraph`, or `models.layers_of(model)`.
+      params: {layer: {"kernel", "bias"}}.
+      image_shape: of one image.
+
+    Returns:
+      {node: Bound}; that of the last node is for the logits.
+    """
+    shapes, found = _shapes(nodes, params, image_shape), {"images": Bound(1.0, 1.0)}
+    for name, layer, inputs in nodes:
+        below = [found[each].total for each in inputs]
+        kernel = params[name]["kernel"] if name in params else None
+        constant = layer_constant(layer, kernel, shapes[inputs[0]])
+        # Several inputs: |(f(x), g(x))|^2 = |f|^2 + |g|^2.
+        found[name] = Bound(constant, constant * math.sqrt(sum(total**2 for total in below)))
+    return found
+
+
+def layer_constant(layer, kernel, input_shape: tuple[int, ...]) -> float:
+    """Upper bound of a layer's Lipschitz constant: the change of its output over that of its input.
+
+    Convolutions: `frequency_norm`. Overlapping max pooling counts an input in up to
+    ceil(window / stride)^2 windows (the paper passes over this).
+    """
+    match layer:
+        case Dense():
+            return matrix_norm(kernel)
+        case Conv():
+            return frequency_norm(layer, kernel, input_shape)
+        case MaxPool():
+            return float(-(-layer.window // layer.stride))
+        case MeanPool():
+            return 1 / math.sqrt(math.prod(input_shape[:2]))
+        case LocalResponseNorm():
+            return _response_norm_constant(layer)
+        case Sigmoid():
+            return 0.25
+        case Normalise():
+            return layer.scale / min(layer.std)
+        case _:  # ReLU, Concat, dropout (which is the identity outside training)
+            return 1.0
+
+
+def _response_norm_constant(layer: LocalResponseNorm) -> float:
+    """Bound for y_i = x_i d_i^-b, d_i = k + a sum_{j in W(i)} x_j^2.
+
+    Its Jacobian is diag(d^-b) - M, M_ij = 2 a b x_i x_j d_i^(-b-1) for j in W(i). The first part
+    has norm k^-b at most. Row i of M has length 2 b d^(-b-1) sqrt(a) |x_i| sqrt(d - k), at most
+    2 b (d - k) d^(-b-1), which is largest at d = k (b + 1) / b: 2 b k^-b b^b / (b + 1)^(b + 1).
+    A column meets `size` rows, so that |M| is at most sqrt(size) times that.
+    """
+    beta = layer.beta
+    row = 2 * beta * beta**beta / (beta + 1) ** (beta + 1)
+    return layer.k**-beta * (1 + row * math.sqrt(layer.size))
+
+
+def _shapes(nodes, params, image_shape) -> dict[str, tuple[int, ...]]:
+    """Shape of every node's output for one image."""
+
+    def forward(params, images):
+        outputs = {"images": images}
+        for name, layer, inputs in nodes:
+            arguments = [outputs[each] for each in inputs]
+            if name in params:
+                arguments += [params[name]["kernel"], params[name]["bias"]]
+            elif hasattr(layer, "rate"):  # dropout
+                arguments.append(None)
+            outputs[name] = layer(*arguments)
+        return outputs
+
+    one = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return {name: x.shape[1:] for name, x in jax.eval_shape(forward, params, one).items()}
+
+
+def certified_radius(logits, labels, bound: float) -> np.ndarray:
+    """Euclidean distance within which no image can lose its class: (batch,), 0 where it has not.
+
+    Two logits change by at most sqrt(2) L |r| against each other, so that their difference, the
+    margin, is gone at margin / (sqrt(2) L) at the earliest.
+
+    Args:
+      logits: (batch, classes).
+      labels: (batch,) int.
+      bound: L, from the images to the logits.
+    """
+    logits, rows = np.array(logits, np.float64), np.arange(len(logits))
+    own = logits[rows, labels]
+    logits[rows, labels] = -np.inf
+    return np.maximum(own - logits.max(axis=1), 0) / (math.sqrt(2) * bound)
 
 
 def dense_norm(kernel: jax.Array, num_iters: int = 20) -> jax.Array:

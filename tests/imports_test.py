@@ -13,7 +13,7 @@ LAYERS = (
         *("errors", "progress", "data", "data_files", "data_tfds", "models", "lbfgs_step"),
         *("box_lbfgs", "metrics", "sharding", "checkpoint", "results", "report", "report_html"),
         *("figures", "predict", "penalty_search", "targets", "train_loop"),
-        *("results_page", "charts"),
+        *("results_page", "charts", "operator_norms", "data_stream"),
         *(
             "objective",
             "engine",
@@ -24,7 +24,7 @@ LAYERS = (
         ),  # parts of the attack
     },
     {
-        *("train", "attack", "transfer", "units", "lipschitz", "import_weights"),
+        *("train", "attack", "transfer", "units", "lipschitz", "import_weights", "eight_bit"),
     },
     {"adversarial_training"},
     {"experiments", ""},  # "" is intriguing/__init__.py, should there be one

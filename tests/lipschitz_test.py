@@ -5,7 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from intriguing import lipschitz
+from intriguing import attack, lipschitz, models
+from intriguing.models.layer_graph import LayerGraph, Node, chain, conv_relu
+from intriguing.models.layers import (
+    Concat,
+    Conv,
+    Dense,
+    Dropout,
+    LocalResponseNorm,
+    MaxPool,
+    MeanPool,
+    Normalise,
+)
 
 SHAPES = [(12, 7), (7, 12), (9, 9), (5, 1), (1, 5)]
 ITERATIONS = jax.jit(lipschitz.dense_norm, static_argnames="num_iters")
@@ -88,3 +99,114 @@ def test_descent_on_the_penalty_shrinks_the_norms_it_names():
         expected = before[name] * [factor, *[1] * (len(after) - 1)]
         np.testing.assert_allclose(after, expected, rtol=1e-3)
         assert (np.asarray(params[name]["bias"]) == 1e3).all()
+
+
+# ---- bounds of whole networks
+
+
+def random_params(model, image_shape, seed=0):
+    variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
+    return jax.device_get(variables["params"])
+
+
+def branching_net():
+    """All kinds of layers, with two branches that are joined."""
+    nodes = []
+    chain(nodes, ("data", Normalise(2.0, (0.1, 0.2, 0.3), (0.5, 1.0, 2.0), reverse=True)))
+    below = conv_relu(nodes, "conv1", Conv(4, 3, 2, 1))
+    first = conv_relu(nodes, "conv2", Conv(4, 3, pad=1, groups=2), below)
+    second = chain(nodes, ("norm", LocalResponseNorm(3, 0.3, 0.75, 1.0)), start=below)
+    nodes.append(Node("joined", Concat(), (first, second)))
+    chain(nodes, ("pool", MaxPool(3, 2, ceil=True)), ("mean", MeanPool()), ("drop", Dropout(0.5)),
+          ("fc", Dense(5)))  # fmt: skip
+    return LayerGraph(tuple(nodes))
+
+
+NETS = {
+    "branching": (branching_net(), (9, 11, 3)),
+    "fully connected": (models.FullyConnected((7, 6), 4), (4, 4, 1)),
+    "convolutional": (models.ConvNet((3, 4), 6, 3), (8, 8, 1)),
+    "autoencoder": (models.AutoencoderClassifier(8, 3), (4, 4, 1)),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_layers_of_a_model_are_the_model(name):
+    model, shape = NETS[name]
+    params = random_params(model, shape)
+    images = np.random.default_rng(0).uniform(size=(3, *shape)).astype(np.float32)
+    graph = LayerGraph(models.layers_of(model))
+    np.testing.assert_allclose(
+        graph.apply({"params": params}, images)[0], model.apply({"params": params}, images)[0],
+        atol=1e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_no_jacobian_exceeds_the_bounds(name):
+    model, shape = NETS[name]
+    nodes, size = models.layers_of(model), int(np.prod(shape))
+    graph = LayerGraph(nodes)
+    outputs = jax.jit(jax.jacobian(lambda images, params: {
+        name: out.ravel() for name, out in graph.apply({"params": params}, images)[1].items()
+    }))  # fmt: skip
+    for seed in range(5):
+        params = random_params(model, shape, seed)
+        bounds = lipschitz.lipschitz_bounds(nodes, params, shape)
+        images = np.random.default_rng(seed).uniform(size=(1, *shape)).astype(np.float32)
+        jacobians = outputs(images, params)
+        assert bounds.keys() == jacobians.keys()
+        for node, jacobian in jacobians.items():
+            norm = np.linalg.norm(np.asarray(jacobian, float).reshape(-1, size), 2)
+            assert norm <= bounds[node].total * (1 + 1e-5), node
+            assert norm > 0
+
+
+@pytest.mark.parametrize("pool", [MaxPool(3, 2), MaxPool(2, 2), MaxPool(3, 1, 1), MaxPool(3, 3)])
+def test_overlapping_pooling_reaches_its_constant(pool):
+    # One bright pixel in the middle is the maximum of all windows that hold it.
+    image = np.zeros((1, 9, 9, 1), np.float32)
+    ratios = []
+    for row, column in np.ndindex(9, 9):
+        image[:] = 0
+        image[0, row, column, 0] = 1
+        ratios.append(np.linalg.norm(np.ravel(pool(image))))
+    assert max(ratios) == pytest.approx(lipschitz.layer_constant(pool, None, (9, 9, 1)))
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_response_normalisation(size):
+    layer = LocalResponseNorm(size, 0.01, 0.75, 2.0)
+    bound = lipschitz.layer_constant(layer, None, (1, 1, 8))
+    jacobian = jax.jit(jax.vmap(jax.jacobian(layer)))
+    rng = np.random.default_rng(0)
+    for scale in (0.1, 1.0, 10.0, 30.0, 100.0):
+        inputs = (scale * rng.normal(size=(500, 8))).astype(np.float32)
+        norms = np.linalg.norm(np.asarray(jacobian(inputs), float), 2, axis=(1, 2))
+        assert norms.max() <= bound
+    assert bound >= 2**-0.75  # what it does to small inputs
+
+
+def test_certified_radius_by_hand():
+    logits = np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 0.5], [2.0, 2.0, 0.0]])
+    radius = lipschitz.certified_radius(logits, np.array([0, 0, 1]), 2.0)
+    np.testing.assert_allclose(radius, [2 / (np.sqrt(2) * 2), 0, 0])
+
+
+def test_no_attack_gets_inside_the_certified_radius():
+    model, shape = models.FullyConnected((12,), 4), (3, 3, 1)
+    params = jax.tree.map(lambda x: 3 * x, random_params(model, shape))
+    logits_fn = models.logits_fn(model, {"params": params})
+    images = np.random.default_rng(0).uniform(0.3, 0.7, size=(40, *shape)).astype(np.float32)
+    logits = np.asarray(logits_fn(images))
+    labels = logits.argmax(axis=1)
+    bound = lipschitz.lipschitz_bounds(models.layers_of(model), params, shape)["fc2"].total
+    radius = lipschitz.certified_radius(logits, labels, bound)
+    found, _ = attack.attack_batch(logits_fn, images, labels, targets="best", num_lanes=40)
+    assert found.success.mean() > 0.5 and (radius > 0).all()
+    assert (found.l2_norm >= radius).all()
+
+
+def test_a_model_without_a_list_of_layers():
+    with pytest.raises(TypeError, match="Autoencoder has no list of layers"):
+        models.layers_of(models.Autoencoder(3))
