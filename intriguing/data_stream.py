@@ -33,7 +33,7 @@ class Source(NamedTuple):
     names: tuple[str, ...]
 
 
-def open_source(name: str, split: str, *, image_size: int, data_dir: str | None = None,
+def open_source(name: str, split: str, *, image_size: int | None, data_dir: str | None = None,
                 download: bool = False) -> Source:  # fmt: skip
     """Opens a data set of `data.load`: a folder of images is streamed, others are held in memory.
 

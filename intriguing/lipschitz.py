@@ -45,7 +45,7 @@ def lipschitz_bounds(
     Returns:
       {node: Bound}; that of the last node is for the logits.
     """
-    shapes, found = _shapes(nodes, params, image_shape), {"images": Bound(1.0, 1.0)}
+    shapes, found = output_shapes(nodes, params, image_shape), {"images": Bound(1.0, 1.0)}
     for name, layer, inputs in nodes:
         below = [found[each].total for each in inputs]
         kernel = params[name]["kernel"] if name in params else None
@@ -93,8 +93,8 @@ def _response_norm_constant(layer: LocalResponseNorm) -> float:
     return layer.k**-beta * (1 + row * math.sqrt(layer.size))
 
 
-def _shapes(nodes, params, image_shape) -> dict[str, tuple[int, ...]]:
-    """Shape of every node's output for one image."""
+def output_shapes(nodes, params, image_shape) -> dict[str, tuple[int, ...]]:
+    """Shape of every node's output for one image of `image_shape`; see `lipschitz_bounds`."""
 
     def forward(params, images):
         outputs = {"images": images}

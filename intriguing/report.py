@@ -24,6 +24,14 @@ _HEADINGS = {
     "av_distortion": "av. distortion",
     "upper_bound": "upper bound",
     "num_images": "images",
+    "rounded_success": "success, 8 bits",
+    "png_success": "success, PNG",
+    "png_distortion": "av. distortion, PNG",
+    "printed_formula": "paper's formula",
+    "lipschitz_bound": "bound L",
+    "certified": "certified distortion",
+    "median_ratio": "median ratio",
+    "least_ratio": "least ratio",
 }
 _TEXT_WIDTH = 110
 

@@ -10,6 +10,7 @@ from intriguing.experiments.check import check_config
 from intriguing.experiments.cross_model import cross_model
 from intriguing.experiments.cross_training_set import cross_training_set
 from intriguing.experiments.outcome import versions, write_outcome
+from intriguing.experiments.spectral import spectral_analysis
 from intriguing.experiments.targeted import targeted_attack
 from intriguing.experiments.unit_analysis import unit_analysis
 from intriguing.progress import logger
@@ -20,6 +21,7 @@ EXPERIMENTS = {
     "adversarial_training": adversarial_training,  # section 4.2, beside other regularisers
     "unit_analysis": unit_analysis,  # figures 1 and 2
     "targeted_attack": targeted_attack,  # figure 5
+    "spectral_analysis": spectral_analysis,  # table 5
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from intriguing import (
@@ -39,7 +40,7 @@ def load_data(config) -> tuple[data.Dataset, data.Dataset]:
 def open_images(config) -> data_stream.Source:
     """The test images that `config.data` names, read as they are needed."""
     return data_stream.open_source(
-        config.data.name, "test", image_size=config.data.image_size,
+        config.data.name, "test", image_size=config.data.image_size or None,
         data_dir=config.data.dir or None, download=config.data.download,
     )  # fmt: skip
 
@@ -56,10 +57,29 @@ class Trained(NamedTuple):
 
 
 def pretrained(config, name: str) -> Trained:
-    """The network of `config.models[name]` with the weights that it names."""
+    """The network of `config.models[name]` with the weights that it names, a file or "random"."""
     spec = config.models[name]
+    if spec.weights == "random":
+        logger.warning("%s has random weights: what follows says nothing about trained ones", name)
+        build, image_size = models.IMAGENET[spec.architecture]
+        images = jnp.zeros((1, image_size, image_size, 3))
+        return Trained(
+            build(), jax.jit(build().init)(jax.random.key(config.seed), images)["params"]
+        )
     weights = import_weights.load(spec.weights, spec.architecture)
     return Trained(weights.model, jax.device_put(weights.params))
+
+
+def any_model(config, names, workdir: Path, mesh) -> dict[str, Trained]:
+    """The models of these names: trained (or restored) on the training set, or pretrained."""
+    found = {name: pretrained(config, name) for name in names
+             if config.models[name].family == "pretrained"}  # fmt: skip
+    jobs = [name for name in names if name not in found]
+    if jobs:
+        train_set, _ = load_data(config)
+        trained = train_models(config, [Job(name, train_set) for name in jobs], workdir, mesh)
+        found.update(zip(jobs, trained, strict=True))
+    return found
 
 
 class Job(NamedTuple):

@@ -48,7 +48,11 @@ def _check_pretrained(spec) -> None:
         known = ", ".join(models.IMAGENET)
         raise InputError(f'architecture is "{spec.architecture}": it must be one of {known}')
     if not spec.weights:
-        raise InputError("weights is empty: name a .safetensors, .pth or .npz file")
+        raise InputError(
+            "weights is empty: fetch a file that others trained (torchvision's state dict as .pth"
+            " or .safetensors, or Caffe's arrays as .npz) and name it, --config.models.NAME.weights"
+            '=FILE; "random" takes untrained weights'
+        )
 
 
 def _check_attack(options: dict) -> None:

@@ -30,6 +30,10 @@ def targeted_attack(config, workdir: Path, mesh) -> Outcome:
     """Attacks images that each model has right until they are `config.attack.target_class`."""
     source = build.open_images(config)
     target = config.attack.target_class
+    if not 0 <= target < len(source.class_names):
+        raise InputError(
+            f"attack.target_class is {target}: the classes are 0 to {len(source.class_names) - 1}"
+        )
     victims = []
     for name in config.model_names:
         with build.timed(workdir, f"classifying with {name}"):
@@ -179,6 +183,9 @@ def attack_table(attacks, config) -> report.Table:
                  "png_distortion", "evaluations"),
         rows=rows,
         kinds=("count", "percent", "distortion", "percent", "percent", "distortion", "number"),
+        paper={"alexnet": [paper["av_distortion"]]},
+        paper_columns=("av_distortion",),
+        paper_data="AlexNet on ImageNet",
         note=f"The paper's AlexNet: all of {paper['examples']} images, average distortion "
         f"{paper['av_distortion']}. rounded_success: of the images rounded to 8 bits as they are; "
         "png_success, png_distortion: of the PNG files, whose perturbations are "

@@ -1,0 +1,137 @@
+"""Table 5: operator norms of every layer, and what they certify about each image."""
+
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from intriguing import attack, lipschitz, metrics, models, operator_norms, report
+from intriguing.experiments import build
+from intriguing.experiments.outcome import Outcome
+from intriguing.models.layers import Conv, Dense
+from intriguing.predict import logits
+from intriguing.progress import Progress
+
+PAPER_NAMES = {"fc6": "fc1", "fc7": "fc2", "fc8": "fc3"}  # of AlexNet's layers in table 5
+
+
+def spectral_analysis(config, workdir: Path, mesh) -> Outcome:
+    """Bounds every model of `config.model_names`, and compares them with attacks."""
+    source = build.open_images(config)
+    with build.timed(workdir, "models"):
+        trained = build.any_model(config, config.model_names, workdir, mesh)
+    images, _ = source.read(range(1))
+    norms, intervals, claims = {}, {}, []
+    for name, net in trained.items():
+        nodes = models.layers_of(net.model)
+        params = jax.device_get(net.params)
+        with build.timed(workdir, f"bounds of {name}"):
+            bounds = lipschitz.lipschitz_bounds(nodes, params, images.shape[1:])
+            norms |= _norm_rows(name, nodes, params, bounds, images.shape[1:])
+        total = bounds[nodes[-1].name].total
+        with build.timed(workdir, f"attacks on {name}"):
+            row, claim = _interval(config, name, net.logits_fn, total, source, mesh)
+        intervals[name] = row
+        claims.append(claim)
+    claims.append(_norm_claim(norms))
+    tables = [_norm_table(norms, trained, config), _interval_table(intervals, config)]
+    return Outcome(tables, [], claims)
+
+
+def _norm_rows(name: str, nodes, params, bounds, image_shape) -> dict[str, list[float]]:
+    """Per layer: upper bound, exact norm (of linear layers), the paper's formula, total so far."""
+    shapes = lipschitz.output_shapes(nodes, params, image_shape)
+    rows = {}
+    with Progress(len(nodes), f"norms of {name}", "layer") as progress:
+        for done, (node, layer, inputs) in enumerate(nodes, start=1):
+            bound = bounds[node]
+            exact = printed = math.nan
+            if isinstance(layer, Conv | Dense):
+                kernel = params[node]["kernel"]
+                exact = operator_norms.exact_norm(layer, kernel, shapes[inputs[0]])
+            if isinstance(layer, Conv):
+                printed = bound.constant / layer.stride  # D^-2 in place of D^-1
+            if bound.constant != 1:
+                rows[f"{name}: {node}"] = [bound.constant, exact, printed, bound.total]
+            progress.update(done)
+    return rows
+
+
+def _interval(config, name: str, logits_fn, total: float, source, mesh):
+    """The certified distance of images and that of an attack: a row, and a claim."""
+    (protocol,) = config.protocols
+    options = build.attack_options(config, protocol)
+    num = min(options.pop("num_images") or len(source.labels), len(source.labels))
+    indices = np.arange(num)
+    images, readable = source.read(indices)
+    images, labels = images[readable], source.labels[indices][readable]
+    values = logits(logits_fn, images)
+    right = values.argmax(axis=1) == labels
+    images, labels, values = images[right], labels[right], values[right]
+    with Progress(len(images), f"attacking {name}") as progress:
+        found, _ = attack.attack_batch(
+            logits_fn, images, labels, key=build.key_for(config, build.TARGETS),
+            indices=indices[readable][right], mesh=mesh, progress=progress.update, **options,
+        )  # fmt: skip
+    radius = lipschitz.certified_radius(values, labels, total)
+    success, scale = found.success, math.sqrt(images[0].size)
+    ratios = found.l2_norm[success] / radius[success]
+    row = [
+        len(images), total, float(radius.mean()) / scale,
+        metrics.Average.of(found.distortion, where=success).mean,
+        float(np.median(ratios)), float(ratios.min()),
+    ]  # fmt: skip
+    claim = report.Claim(
+        f"{name}: no attack ends inside the certified distance.",
+        f"the least of {len(ratios)} ratios of distance to radius is {ratios.min():.3g}",
+        bool(ratios.min() >= 1),
+    )
+    return row, claim
+
+
+def _norm_claim(norms) -> report.Claim:
+    worst = min(row[0] / row[1] for row in norms.values() if not math.isnan(row[1]))
+    return report.Claim(
+        "Every layer's exact norm is at or below its bound.",
+        f"the least ratio of bound to norm is {worst:.6f}", worst >= 1 - 1e-4,
+    )  # fmt: skip
+
+
+def _norm_table(norms, trained, config) -> report.Table:
+    paper = report.paper_table("table5")["rows"]
+    paper_rows = {
+        f"{name}: {node}": paper[PAPER_NAMES.get(node, node)]
+        for name, net in trained.items()
+        if config.models[name].get("architecture") == "alexnet"
+        for node, *_ in models.layers_of(net.model)
+        if PAPER_NAMES.get(node, node) in paper
+    }
+    return report.Table(
+        name="table_5",
+        title="Table 5: how much each layer can amplify a change",
+        columns=("upper_bound", "norm", "printed_formula", "total"),
+        rows=norms,
+        kinds=("number",) * 4,
+        paper=paper_rows,
+        paper_columns=("upper_bound",),
+        paper_data="AlexNet on ImageNet",
+        note="upper_bound: sound, of convolutions by the frequency method; norm: of the layer "
+        "itself, zero padding and all; printed_formula: the bound with the paper's factor D^-2; "
+        "total: of the network up to there, in units of pixels in [0, 1]. Layers that never "
+        "amplify (ReLU, concatenation) are left out; overlapping 3x3/2 max pooling counts as 2.",
+    )
+
+
+def _interval_table(intervals, config) -> report.Table:
+    return report.Table(
+        name="certified",
+        title="What the bounds certify, and where attacks succeed",
+        columns=("images", "lipschitz_bound", "certified", "av_distortion", "median_ratio",
+                 "least_ratio"),
+        rows=intervals,
+        kinds=("count", "number", "distortion", "distortion", "number", "number"),
+        note="certified: mean over images that are classified right of margin / (sqrt(2) L), as a "
+        "root mean square per pixel; av_distortion: of the attack on them, targets: "
+        f"{config.attack.targets}; ratios: attack over certified distance, image by image.",
+    )  # fmt: skip
