@@ -20,8 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # configs import configs.default
 
+LARGE = ("imagenet_", "alexnet_")  # targeted_test.py runs them on small networks
 CONFIGS = sorted(
-    path for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "default")
+    path
+    for path in (ROOT / "configs").glob("[!_]*.py")
+    if path.stem != "default" and not path.stem.startswith(LARGE)
 )
 EMBEDDED = ("digits",)  # data sets that need no files
 MODELS = ("FC10(1e-4)", "AE400-10")
@@ -52,7 +55,7 @@ def small_config(path: Path, model_names=None):
 
 def labels_of(config):
     """What the files of each trained model are called."""
-    if config.experiment in ("cross_model", "unit_analysis"):
+    if config.experiment in ("cross_model", "unit_analysis", "spectral_analysis"):
         return list(config.model_names)
     seeds = range(config.num_seeds)
     return [f"{name}, seed {seed}" for name in config.model_names for seed in seeds]
