@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import alexnet_lipschitz, imagenet_attack
-from intriguing import attack, data_stream, eight_bit, import_weights, models, results
+from configs import (
+    alexnet_attack,
+    alexnet_lipschitz,
+    alexnet_units,
+    imagenet_attack,
+    imagenet_units,
+)
+from intriguing import attack, data_stream, eight_bit, import_weights, models, results, units
 from intriguing.data import Dataset
 from intriguing.data_files import decode_image
 from intriguing.errors import InputError
@@ -216,6 +222,54 @@ def test_spectral(folder, tmp_path):
     row = summary["tables"]["certified"]["rows"]["first"]
     assert row[2] <= row[3] and row[5] >= 1
     assert all(claim["holds"] for claim in summary["claims"])
+
+
+def test_streamed_units(folder, tmp_path):
+    config = imagenet_units.analyse(config_of(folder, ["first"]), ("conv1", "fc"))
+    config.units.num_top = 4
+    summary = run_experiment(config, tmp_path, 1)
+    # The same from all activations at once: projections on units are exact.
+    weights = import_weights.load(folder / "first.safetensors", "tiny")
+    source = data_stream.open_source("image_folder", "test", image_size=SIZE, data_dir=str(folder))
+    images, readable = source.read(range(20))
+    values = np.asarray(weights.model.apply({"params": weights.params}, images)[1]["fc"])[readable]
+    top = units.top_images(values, None, 4)
+    found = units.coherence(
+        top, source.labels[readable], images[readable].reshape(19, -1), values, 3
+    )
+    row = summary["tables"]["units"]["rows"]["fc: units"]
+    assert row[0] == pytest.approx(found.purity.mean()) and row[4] == NUM_CLASSES
+    assert row[1] == pytest.approx(found.entropy.mean())
+    # Distances are estimates, from 400 random projections of 432 pixels.
+    assert row[2] == pytest.approx(found.pixel_distance.mean(), rel=0.1)
+    assert summary["tables"]["units"]["rows"]["conv1: units"][4] > 50
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "figure3.png",
+        "figure4.png",
+    }
+    config.units.layers = ("fc9",)
+    with pytest.raises(InputError, match=r"units\.layers: first has .*fc, .*no fc9"):
+        run_experiment(config, tmp_path / "other", 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [(alexnet_attack, ("", "quick", "single_tower")), (imagenet_attack, ("", "quick", "googlenet")),
+     (alexnet_lipschitz, ("", "single_tower", "squeezenet")), (alexnet_units, ("", "single_tower")),
+     (imagenet_units, ("squeezenet", "googlenet"))],
+)  # fmt: skip
+def test_configs_say_what_is_missing(module, arguments, tmp_path):
+    for argument in arguments:
+        config = module.get_config(argument)
+        assert set(config.model_names) <= set(config.models)
+        for name in config.model_names:
+            assert config.models[name].architecture in models.IMAGENET
+            config.models[name].weights = ""
+        config.data.dir = str(tmp_path)
+        with pytest.raises(InputError, match=r"weights is empty: .*\.npz"):
+            run_experiment(config, tmp_path / "run", 1)
+    with pytest.raises(ValueError, match="unknown argument :none; there are"):
+        module.get_config("none")
 
 
 # ---- 8 bits

@@ -13,6 +13,7 @@ from intriguing.experiments.outcome import versions, write_outcome
 from intriguing.experiments.spectral import spectral_analysis
 from intriguing.experiments.targeted import targeted_attack
 from intriguing.experiments.unit_analysis import unit_analysis
+from intriguing.experiments.unit_stream import streamed_units
 from intriguing.progress import logger
 
 EXPERIMENTS = {
@@ -20,6 +21,7 @@ EXPERIMENTS = {
     "cross_training_set": cross_training_set,  # tables 3 and 4
     "adversarial_training": adversarial_training,  # section 4.2, beside other regularisers
     "unit_analysis": unit_analysis,  # figures 1 and 2
+    "streamed_units": streamed_units,  # figures 3 and 4
     "targeted_attack": targeted_attack,  # figure 5
     "spectral_analysis": spectral_analysis,  # table 5
 }

@@ -33,7 +33,7 @@ def unit_analysis(config, workdir: Path, mesh) -> Outcome:
             tops[layer], measured[layer] = analyse_layer(activations, test_set, key, config)
     with build.timed(workdir, "tables and figures"):
         tested = tests_table(measured, config)
-        shown = draw_figures(workdir / "figures", tops, test_set, config)
+        shown = draw_figures(workdir / "figures", tops, lambda rows: test_set.images[rows], config)
     means = coherence_table(measured, error, config)
     return Outcome([means, tested], shown, check_claims(means, tested))
 
@@ -60,8 +60,8 @@ def analyse_layer(activations, dataset, key, config):
     return {basis: top[chosen] for basis, top in tops.items()}, found
 
 
-def coherence_table(measured, error: float, config) -> report.Table:
-    """Mean of each measure, per layer and basis."""
+def coherence_table(measured, error: float, config, shown: str = "1 and 2") -> report.Table:
+    """Mean of each measure, per layer and basis; `shown`: the figures of the same images."""
     rows = {
         f"{layer}: {basis}": [*(float(np.mean(each)) for each in found), len(found.purity)]
         for layer, bases in measured.items()
@@ -69,7 +69,7 @@ def coherence_table(measured, error: float, config) -> report.Table:
     }
     return report.Table(
         name="units",
-        title=f"Figures 1 and 2, measured: coherence of the top {config.units.num_top} images "
+        title=f"Figures {shown}, measured: coherence of the top {config.units.num_top} images "
         f"({config.data.name}, test set)",
         columns=(*KINDS, "directions"),
         rows=rows,
@@ -104,14 +104,15 @@ def tests_table(measured, config) -> report.Table:
     )
 
 
-def draw_figures(folder: Path, tops, dataset, config):
-    """Figures 1 and 2: top images of randomly chosen units, and of random directions."""
+def draw_figures(folder: Path, tops, read, config, first: int = 1):
+    """Figures 1 and 2: top images of randomly chosen units, and of random directions.
+
+    `read` maps indices to images; `first` is the number of the first figure.
+    """
     shown = []
-    for number, basis in enumerate(BASES[:2], start=1):
+    for number, basis in enumerate(BASES[:2], start=first):
         groups = [
-            figures.ImageGroup(
-                layer, [figures.ImageRow("", dataset.images[row]) for row in bases[basis]]
-            )
+            figures.ImageGroup(layer, [figures.ImageRow("", read(row)) for row in bases[basis]])
             for layer, bases in tops.items()
         ]
         path = folder / f"figure{number}.png"
