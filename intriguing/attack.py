@@ -168,8 +168,15 @@ def minimal_perturbation(
     batch_size = search.choose_num_lanes(arrays[0], num_lanes, mesh)
     slow_loops = predict.has_slow_loops(logits_fn, arrays[0], mesh)
     run = search.SOLVERS[solver]
-    parts = run(logits_fn, arrays, batch_size, mesh, options, slow_loops, utilisation)
-    num, results, num_done = len(arrays[0]), None, 0
+    num, results, num_done, num_told = len(arrays[0]), None, 0, 0
+
+    def tell(num_found: int) -> None:  # found, or also refined and verified: never fewer
+        nonlocal num_told
+        num_told = max(num_told, num_found)
+        if progress is not None:
+            progress(num_told)
+
+    parts = run(logits_fn, arrays, batch_size, mesh, options, slow_loops, tell, utilisation)
     for found in search.in_batches(parts, batch_size, num):
         rows = np.arange(batch_size) % len(found.index)  # padded: one compilation serves for all
         padded = engine.Finished(*(field[rows] for field in found))
@@ -183,8 +190,7 @@ def minimal_perturbation(
         for whole, part in zip(results, batch, strict=True):
             whole[found.index] = np.asarray(part)[: len(found.index)]
         num_done += len(found.index)
-        if progress is not None:
-            progress(num_done)
+        tell(num_done)
     return AttackResult(*results)
 
 

@@ -3,6 +3,7 @@
 Device memory holds `num_lanes` images at work and a queue of a few times as many.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -47,13 +48,17 @@ def run_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape
     return run((logits_fn, drain, options), lanes, clock, queue)
 
 
-def step_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape):
-    """`run_engine` as a loop in Python, for networks that XLA runs slowly inside a loop."""
+def step_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape, progress):
+    """`run_engine` as a loop in Python, for networks that XLA runs slowly inside a loop.
+
+    `progress` is called with the number of rows finished so far.
+    """
     work, going = _begin(lanes, clock, queue, drain, mesh=mesh)
     while np.any(going):
         work = _step(logits_fn, work, options, mesh=mesh, image_shape=image_shape)
         if np.any(np.asarray(work.lanes.done) & (np.asarray(work.lanes.index) >= 0)):
             work, going = _exchange(work, queue, drain, mesh=mesh)
+            progress(int(np.sum(work.num_finished)))
     return work
 
 
@@ -104,7 +109,7 @@ def _run_stock(logits_fn, queue, mesh, image_shape, options):
 
 
 def batched(
-    logits_fn, arrays, num_lanes, mesh, options, in_steps, utilisation
+    logits_fn, arrays, num_lanes, mesh, options, in_steps, progress, utilisation
 ) -> Iterator[Finished]:
     """Streams the images through the engine; yields rows as they finish, as numpy arrays."""
     images = arrays[0]
@@ -113,8 +118,10 @@ def batched(
     )
     clock = jnp.zeros(mesh.size, jnp.int32)
     lanes, clock = jax.device_put((lanes, clock), sharding.split(mesh))
-    length, num_busy = QUEUE_LENGTH * num_lanes, 0
-    run = step_engine if in_steps else run_engine
+    length, num_busy, num_done = QUEUE_LENGTH * num_lanes, 0, 0
+    run = run_engine
+    if in_steps:
+        run = functools.partial(step_engine, progress=lambda num: progress(num_done + num))
     for start in range(0, len(images), length):
         queue = make_queue(arrays, start, length, mesh)
         drain = jnp.asarray(start + length >= len(images))
@@ -126,15 +133,18 @@ def batched(
         finished = jax.tree.map(np.asarray, work.finished)
         num_busy += int(np.asarray(work.busy, np.int64).sum())
         kept = np.flatnonzero(finished.index >= 0)
+        num_done += len(kept)
         yield Finished(*(array[kept] for array in finished))
     if utilisation is not None:
         num_steps = int(np.asarray(clock, np.int64).sum()) * (num_lanes // mesh.size)
         utilisation(Utilisation(num_busy, num_steps))
 
 
-def stock(logits_fn, arrays, num_lanes, mesh, options, in_steps, utilisation) -> Iterator[Finished]:
+def stock(
+    logits_fn, arrays, num_lanes, mesh, options, in_steps, progress, utilisation
+) -> Iterator[Finished]:
     """Batches of `num_lanes` images through jaxopt's solver; yields their rows."""
-    del in_steps, utilisation
+    del in_steps, progress, utilisation
     images = arrays[0]
     for start in range(0, len(images), num_lanes):
         queue = make_queue(arrays, start, num_lanes, mesh)

@@ -80,8 +80,9 @@ def test_solvers_agree(problem, refine, rtol):
 
 def test_stepping_in_python_changes_nothing(problem, five_lanes, monkeypatch):
     monkeypatch.setattr(predict, "has_slow_loops", lambda *_: True)
-    calls = []
-    result = run(*problem, num_lanes=5, utilisation=calls.append)
+    calls, told = [], []
+    result = run(*problem, num_lanes=5, utilisation=calls.append, progress=told.append)
+    assert told == sorted(told) and told[-1] == NUM and len(set(told)) > NUM / 2  # one by one
     np.testing.assert_array_equal(result.status, five_lanes[0].status)
     np.testing.assert_allclose(result.l2_norm, five_lanes[0].l2_norm, rtol=1e-4)
     # Lanes are refilled at once, not once in so many steps: fewer of them wait.

@@ -105,7 +105,8 @@ def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Pa
         images, _ = source.read(indices)
         found, targets = attack.attack_batch(
             victim.logits_fn, images, source.labels[indices], indices=indices, mesh=mesh,
-            key=build.key_for(config, build.TARGETS), **options,
+            key=build.key_for(config, build.TARGETS),
+            progress=lambda done: progress.update(start + done), **options,
         )  # fmt: skip
         rounded = eight_bit.round_images(victim.logits_fn, images, found.adv_images, targets, False)
         kept = rounded
