@@ -4,7 +4,8 @@ python launch.py --config=configs/alexnet_attack.py:single_tower \
     --config.data.dir=FOLDER --config.models.alexnet.weights=FILE
 
 Without an argument the network of 2012 (Caffe's .npz); :single_tower is torchvision's
-(alexnet-owt-7be5be79.pth, or the same as .safetensors).
+(alexnet-owt-7be5be79.pth, or the same as .safetensors). Without weights the network is trained on
+the images of FOLDER/train, by the recipe of 2012, into the workdir; the same command resumes.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +21,7 @@ def get_config(argument: str = ""):
     config = imagenet_attack.base("quick" if argument == "quick" else "")
     config.title = "AlexNet: images turned into ostriches"
     architecture = ARCHITECTURES.get(argument, "alexnet")
-    config.models = ConfigDict({"alexnet": imagenet_attack.pretrained(architecture)})
+    config.models = ConfigDict({"alexnet": imagenet_attack.large(architecture)})
     config.model_names = ("alexnet",)
     config.data.image_size = 227 if architecture == "alexnet" else 224
     config.curve_stddevs = ()

@@ -20,9 +20,9 @@ FILES = {
 }
 
 
-def pretrained(architecture: str, weights: str = "") -> ConfigDict:
-    """A network of `intriguing.models.IMAGENET` and the file of its weights."""
-    return ConfigDict({"family": "pretrained", "architecture": architecture, "weights": weights})
+def large(architecture: str, weights: str = "") -> ConfigDict:
+    """A network of `intriguing.models.IMAGENET` and the file of its weights ("": it is trained)."""
+    return ConfigDict({"family": "large", "architecture": architecture, "weights": weights})
 
 
 def base(argument: str = "") -> ConfigDict:
@@ -41,6 +41,13 @@ def base(argument: str = "") -> ConfigDict:
     config.protocols = ConfigDict({"refined": {"refine": True}})
     config.survive_rounding = True  # lengthen perturbations until 8-bit images work
     config.num_shown = 6  # images in figure 5
+    config.sgd = sgd = ConfigDict()  # Krizhevsky et al. 2012, section 5; where there are no weights
+    sgd.image_size = 256  # pixels; crops of data.image_size are drawn from it
+    sgd.num_epochs = 90
+    sgd.batch_size = 128
+    sgd.learning_rate = 0.01  # falls tenfold after 1/3, 2/3 and 8/9
+    sgd.momentum = 0.9
+    sgd.weight_decay = 5e-4
     if argument == "quick":
         config.attack.num_images = 4
     return config
@@ -51,7 +58,7 @@ def get_config(argument: str = ""):
         raise ValueError(f"unknown argument :{argument}; there are :quick, :{', :'.join(FILES)}")
     config = base("quick" if argument == "quick" else "")
     config.models = ConfigDict(
-        {name: pretrained(name, f"{DATA}/{file}" if DATA else "") for name, file in FILES.items()}
+        {name: large(name, f"{DATA}/{file}" if DATA else "") for name, file in FILES.items()}
     )
     config.model_names = (argument,) if argument in FILES else tuple(FILES)
     config.curve_stddevs = (0.02, 0.05, 0.1)  # of amplified examples and their controls

@@ -25,6 +25,7 @@ LAYERS = (
     },
     {
         *("train", "attack", "transfer", "units", "lipschitz", "import_weights", "eight_bit"),
+        "train_stream",
     },
     {"adversarial_training"},
     {"experiments", ""},  # "" is intriguing/__init__.py, should there be one

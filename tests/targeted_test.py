@@ -81,8 +81,7 @@ def config_of(folder, names=NETS, module=imagenet_attack):
     config = module.get_config("squeezenet")
     config.data.dir, config.data.image_size = str(folder), SIZE
     config.models = {
-        name: imagenet_attack.pretrained("tiny", str(folder / f"{name}.safetensors"))
-        for name in NETS
+        name: imagenet_attack.large("tiny", str(folder / f"{name}.safetensors")) for name in NETS
     }
     config.model_names = tuple(names)
     config.attack.target_class, config.attack.num_images = TARGET, 6
@@ -188,7 +187,6 @@ def test_no_image_that_the_net_has_right(folder, tmp_path):
 
 
 BAD = {
-    "no weights": ({"weights": ""}, "models.first: weights is empty"),
     "no file": ({"weights": "/nowhere.npz"}, "/nowhere.npz: no such file"),
     "unknown": ({"architecture": "resnet"}, 'architecture is "resnet"'),
     "another": ({"architecture": "googlenet"}, "weights of tiny, not of googlenet"),
@@ -258,15 +256,16 @@ def test_streamed_units(folder, tmp_path):
      (alexnet_lipschitz, ("", "single_tower", "squeezenet")), (alexnet_units, ("", "single_tower")),
      (imagenet_units, ("squeezenet", "googlenet"))],
 )  # fmt: skip
-def test_configs_say_what_is_missing(module, arguments, tmp_path):
+def test_configs_say_what_is_missing(module, arguments, tmp_path, monkeypatch):
+    monkeypatch.delenv("INTRIGUING_DATA", raising=False)
     for argument in arguments:
         config = module.get_config(argument)
         assert set(config.model_names) <= set(config.models)
         for name in config.model_names:
             assert config.models[name].architecture in models.IMAGENET
             config.models[name].weights = ""
-        config.data.dir = str(tmp_path)
-        with pytest.raises(InputError, match=r"weights is empty: .*\.npz"):
+        config.data.dir = ""
+        with pytest.raises(InputError, match=r"neither weights nor data\. .*\.npz.*imagenette"):
             run_experiment(config, tmp_path / "run", 1)
     with pytest.raises(ValueError, match="unknown argument :none; there are"):
         module.get_config("none")

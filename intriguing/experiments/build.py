@@ -21,6 +21,7 @@ from intriguing import (
     results,
     sharding,
     train,
+    train_stream,
 )
 from intriguing.progress import Progress, logger
 
@@ -37,10 +38,10 @@ def load_data(config) -> tuple[data.Dataset, data.Dataset]:
     return train_set, data.load(config.data.name, "test", **options)
 
 
-def open_images(config) -> data_stream.Source:
-    """The test images that `config.data` names, read as they are needed."""
+def open_images(config, split: str = "test", image_size: int = 0) -> data_stream.Source:
+    """The images that `config.data` names, of that size or its own, read as they are needed."""
     return data_stream.open_source(
-        config.data.name, "test", image_size=config.data.image_size or None,
+        config.data.name, split, image_size=image_size or config.data.image_size or None,
         data_dir=config.data.dir or None, download=config.data.download,
     )  # fmt: skip
 
@@ -56,24 +57,37 @@ class Trained(NamedTuple):
         return models.logits_fn(self.model, {"params": self.params})
 
 
-def pretrained(config, name: str) -> Trained:
-    """The network of `config.models[name]` with the weights that it names, a file or "random"."""
+def large_model(config, name: str, workdir: Path, mesh) -> Trained:
+    """The network of `config.models[name]` with weights from a file, "random", or training.
+
+    Training is by `config.sgd`, on the training images that `config.data` names.
+    """
     spec = config.models[name]
+    build, image_size = models.IMAGENET[spec.architecture]
     if spec.weights == "random":
         logger.warning("%s has random weights: what follows says nothing about trained ones", name)
-        build, image_size = models.IMAGENET[spec.architecture]
-        images = jnp.zeros((1, image_size, image_size, 3))
-        return Trained(
-            build(), jax.jit(build().init)(jax.random.key(config.seed), images)["params"]
-        )
-    weights = import_weights.load(spec.weights, spec.architecture)
-    return Trained(weights.model, jax.device_put(weights.params))
+        model, images = build(), jnp.zeros((1, image_size, image_size, 3))
+        return Trained(model, jax.jit(model.init)(jax.random.key(config.seed), images)["params"])
+    if spec.weights:
+        weights = import_weights.load(spec.weights, spec.architecture)
+        return Trained(weights.model, jax.device_put(weights.params))
+    options = dict(config.sgd)
+    source = open_images(config, "train", options.pop("image_size"))
+    model = build(len(source.class_names))
+    logger.info("%s has no weights (--config.models.%s.weights): training on %d images", name, name,
+                len(source.labels))  # fmt: skip
+    state = train_stream.fit(
+        model, source, jax.random.key(config.seed), crop_size=config.data.image_size, mesh=mesh,
+        checkpoint_dir=workdir / "checkpoints" / name, name=f"training {name}",
+        log=metrics_logger(workdir, name), **options,
+    )  # fmt: skip
+    return Trained(model, jax.device_get(state.params))
 
 
 def any_model(config, names, workdir: Path, mesh) -> dict[str, Trained]:
     """The models of these names: trained (or restored) on the training set, or pretrained."""
-    found = {name: pretrained(config, name) for name in names
-             if config.models[name].family == "pretrained"}  # fmt: skip
+    found = {name: large_model(config, name, workdir, mesh) for name in names
+             if config.models[name].family == "large"}  # fmt: skip
     jobs = [name for name in names if name not in found]
     if jobs:
         train_set, _ = load_data(config)

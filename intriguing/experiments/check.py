@@ -1,5 +1,7 @@
 """What no experiment can run with is said before anything is computed."""
 
+import os
+
 from intriguing import adversarial_training, attack_inputs, models, targets
 from intriguing.errors import InputError
 from intriguing.experiments.build import TRAIN, attack_options
@@ -24,8 +26,8 @@ def check_config(config) -> None:
 
 
 def _check_model(config, spec) -> None:
-    if spec.family == "pretrained":
-        return _check_pretrained(spec)
+    if spec.family == "large":
+        return _check_large(config, spec)
     if spec.family not in TRAIN:
         raise InputError(f'family is "{spec.family}": it must be one of {", ".join(TRAIN)}')
     is_plain = spec.family != "autoencoder_classifier"
@@ -43,15 +45,18 @@ def _check_model(config, spec) -> None:
             raise InputError(f"lipschitz_weight is {spec.lipschitz_weight}: it must be 0 or more")
 
 
-def _check_pretrained(spec) -> None:
+def _check_large(config, spec) -> None:
     if spec.architecture not in models.IMAGENET:
         known = ", ".join(models.IMAGENET)
         raise InputError(f'architecture is "{spec.architecture}": it must be one of {known}')
-    if not spec.weights:
+    if not spec.weights and not (config.data.dir or os.environ.get("INTRIGUING_DATA")):
         raise InputError(
-            "weights is empty: fetch a file that others trained (torchvision's state dict as .pth"
-            " or .safetensors, or Caffe's arrays as .npz) and name it, --config.models.NAME.weights"
-            '=FILE; "random" takes untrained weights'
+            "neither weights nor data. Either fetch weights that others trained (torchvision's"
+            " state dict as .pth or .safetensors, or Caffe's arrays as .npz) and name them,"
+            " --config.models.NAME.weights=FILE; or name a folder of images to train on,"
+            " --config.data.dir=FOLDER (with train/CLASS/*.jpg), or imagenette, which this"
+            " prepares: pip install tensorflow, then --config.data.name=imagenette"
+            " --config.data.download=True --config.data.dir=FOLDER"
         )
 
 

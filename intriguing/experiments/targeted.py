@@ -37,7 +37,7 @@ def targeted_attack(config, workdir: Path, mesh) -> Outcome:
     victims = []
     for name in config.model_names:
         with build.timed(workdir, f"classifying with {name}"):
-            logits_fn = build.pretrained(config, name).logits_fn
+            logits_fn = build.large_model(config, name, workdir, mesh).logits_fn
             predictions = _classify(config, name, logits_fn, source, workdir)
             victims.append(Victim(name, logits_fn, predictions))
     attacks = {}

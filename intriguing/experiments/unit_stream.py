@@ -30,7 +30,7 @@ def streamed_units(config, workdir: Path, mesh) -> Outcome:
     """
     source = build.open_images(config)
     name = config.model_names[0]
-    trained = build.pretrained(config, name)
+    trained = build.large_model(config, name, workdir, mesh)
     images, _ = source.read(range(1))
     shapes = jax.eval_shape(trained.model.apply, {"params": trained.params}, images)[1]
     measured, tops = {}, {}
