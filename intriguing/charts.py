@@ -102,6 +102,37 @@ def distortion_histogram(
     save_png(figure, path)
 
 
+def intervals(
+    path: str | os.PathLike, spans: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str
+) -> None:
+    """Draw, per model, one line per image from a lower to an upper bound of its distance.
+
+    Args:
+      path: the PNG file.
+      spans: model name -> (lower (n,), upper (n,)), positive; images are sorted by their upper end.
+      title: stands above the panels.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    figure = Figure(figsize=(960 / DPI, (110 + 100 * len(spans)) / DPI), dpi=DPI)
+    panels = figure.subplots(len(spans), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, (name, (lower, upper)) in zip(panels, spans.items(), strict=True):
+        order = np.argsort(upper)
+        panel.hlines(range(len(order)), lower[order], upper[order], color=ACCENT, alpha=0.35)
+        panel.plot(lower[order], range(len(order)), "|", color=QUIET, markersize=4)
+        panel.plot(upper[order], range(len(order)), "|", color=ACCENT, markersize=4)
+        panel.set_ylabel(name, rotation=0, ha="right", size=16, color=INK)
+        panel.set_xscale("log")
+        panel.set_yticks([])
+        panel.spines[["left", "top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=14, color=QUIET)
+    panels[-1].set_xlabel("distortion: RMS change of a pixel, pixels in [0, 1]", size=15)
+    figure.suptitle(title, x=MARGIN / 960, ha="left", size=HEADING_SIZE, weight="bold", color=INK)
+    figure.tight_layout(h_pad=0.4)
+    save_png(figure, path)
+
+
 def _draw_histogram(panel, values: np.ndarray, edges: np.ndarray) -> None:
     panel.hist(values, edges, color=ACCENT, alpha=0.55)
     panel.set_xlim(edges[0], edges[-1])

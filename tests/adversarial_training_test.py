@@ -120,7 +120,7 @@ def test_perturbed_keeps_labels_box_and_shape(logits_fn, examples, stddev):
     assert found.images.min() >= 0 and found.images.max() <= 1
 
 
-@pytest.mark.parametrize("stddev", [0.02, 0.12])
+@pytest.mark.parametrize("stddev", [0.06, 0.12])
 def test_perturbations_are_scaled(logits_fn, examples, minimal, stddev):
     found = perturbed(logits_fn, examples, stddev)
     whole = rms(minimal, examples)

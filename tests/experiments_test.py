@@ -96,7 +96,8 @@ def check_tables(summary, config):
 
 
 def test_every_experiment_has_a_config():
-    used = {runpy.run_path(str(path))["get_config"]("").experiment for path in CONFIGS}
+    paths = sorted((ROOT / "configs").glob("[!_]*.py"))
+    used = {runpy.run_path(str(path))["get_config"]().experiment for path in paths}
     assert used == set(EXPERIMENTS)
 
 
@@ -111,7 +112,10 @@ def test_writes_what_it_promises(finished):
             shards = sorted(
                 path.name for path in (workdir / "results" / label / protocol).iterdir()
             )
-            assert shards == ["000000-000002.npz", "000002-000004.npz"]
+            if config.experiment == "spectral_analysis":  # attacks those that the net has right
+                assert shards and shards[0].startswith("000000-00000")
+            else:
+                assert shards == ["000000-000002.npz", "000002-000004.npz"]
     for table in summary["tables"]:
         with open(workdir / "tables" / f"{table}.csv") as file:
             header, *rows = csv.reader(file)

@@ -6,8 +6,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from intriguing import attack, lipschitz, metrics, models, operator_norms, report
-from intriguing.experiments import build
+from intriguing import charts, lipschitz, models, operator_norms, report
+from intriguing.data import Dataset
+from intriguing.errors import InputError
+from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.models.layers import Conv, Dense
 from intriguing.predict import logits
@@ -22,7 +24,7 @@ def spectral_analysis(config, workdir: Path, mesh) -> Outcome:
     with build.timed(workdir, "models"):
         trained = build.any_model(config, config.model_names, workdir, mesh)
     images, _ = source.read(range(1))
-    norms, intervals, claims = {}, {}, []
+    norms, intervals, spans, claims = {}, {}, {}, []
     for name, net in trained.items():
         nodes = models.layers_of(net.model)
         params = jax.device_get(net.params)
@@ -31,12 +33,18 @@ def spectral_analysis(config, workdir: Path, mesh) -> Outcome:
             norms |= _norm_rows(name, nodes, params, bounds, images.shape[1:])
         total = bounds[nodes[-1].name].total
         with build.timed(workdir, f"attacks on {name}"):
-            row, claim = _interval(config, name, net.logits_fn, total, source, mesh)
-        intervals[name] = row
+            intervals[name], spans[name], claim = _interval(
+                config, name, net.logits_fn, total, source, workdir, mesh
+            )
         claims.append(claim)
     claims.append(_norm_claim(norms))
-    tables = [_norm_table(norms, trained, config), _interval_table(intervals, config)]
-    return Outcome(tables, [], claims)
+    path = workdir / "figures" / "intervals.png"
+    charts.intervals(path, spans, "Each image: certified distance (left), attack (right)")
+    caption = (
+        "Per image, the certified distance and that of the attack; left of it no class changes."
+    )
+    shown = [_norm_table(norms, trained, config), _interval_table(intervals, config)]
+    return Outcome(shown, [(path, caption)], claims)
 
 
 def _norm_rows(name: str, nodes, params, bounds, image_shape) -> dict[str, list[float]]:
@@ -58,28 +66,24 @@ def _norm_rows(name: str, nodes, params, bounds, image_shape) -> dict[str, list[
     return rows
 
 
-def _interval(config, name: str, logits_fn, total: float, source, mesh):
-    """The certified distance of images and that of an attack: a row, and a claim."""
+def _interval(config, name: str, logits_fn, total: float, source, workdir: Path, mesh):
+    """The certified distance of images and that of an attack: a row, what is drawn, a claim."""
     (protocol,) = config.protocols
-    options = build.attack_options(config, protocol)
-    num = min(options.pop("num_images") or len(source.labels), len(source.labels))
-    indices = np.arange(num)
-    images, readable = source.read(indices)
-    images, labels = images[readable], source.labels[indices][readable]
+    images, readable = source.read(range(min(config.attack.num_images, len(source.labels))))
+    labels = source.labels[: len(images)]
     values = logits(logits_fn, images)
-    right = values.argmax(axis=1) == labels
+    right = readable & (values.argmax(axis=1) == labels)
+    if not right.any():
+        raise InputError(f"{name} has none of the first {len(images)} images right")
     images, labels, values = images[right], labels[right], values[right]
-    with Progress(len(images), f"attacking {name}") as progress:
-        found, _ = attack.attack_batch(
-            logits_fn, images, labels, key=build.key_for(config, build.TARGETS),
-            indices=indices[readable][right], mesh=mesh, progress=progress.update, **options,
-        )  # fmt: skip
+    dataset = Dataset(images, labels, source.class_names)
+    arrays = build.attack_images(config, logits_fn, dataset, name, workdir, mesh, protocol)
     radius = lipschitz.certified_radius(values, labels, total)
-    success, scale = found.success, math.sqrt(images[0].size)
-    ratios = found.l2_norm[success] / radius[success]
+    success, scale = arrays["success"], math.sqrt(images[0].size)
+    ratios = arrays["l2_norm"][success] / radius[success]
     row = [
         len(images), total, float(radius.mean()) / scale,
-        metrics.Average.of(found.distortion, where=success).mean,
+        tables.mean_distortion(arrays),
         float(np.median(ratios)), float(ratios.min()),
     ]  # fmt: skip
     claim = report.Claim(
@@ -87,7 +91,8 @@ def _interval(config, name: str, logits_fn, total: float, source, mesh):
         f"the least of {len(ratios)} ratios of distance to radius is {ratios.min():.3g}",
         bool(ratios.min() >= 1),
     )
-    return row, claim
+    span = radius[success] / scale, arrays["distortion"][success]
+    return row, span, claim
 
 
 def _norm_claim(norms) -> report.Claim:
