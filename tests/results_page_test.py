@@ -7,6 +7,7 @@ import pytest
 
 from intriguing import report, results_page
 from intriguing.errors import InputError
+from intriguing.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = report.Table(
@@ -78,3 +79,7 @@ def test_the_committed_summaries_are_of_full_runs():
     for path in paths:
         assert json.loads(path.read_text())["quick"] is False, path
         assert (ROOT / "configs" / f"{path.stem}.py").is_file()
+
+
+def test_every_experiment_has_a_place():
+    assert set(results_page.ORDER) == set(EXPERIMENTS)
