@@ -19,13 +19,13 @@ from benchmarks import common
 from intriguing import (
     attack,
     data_stream,
-    engine,
     import_weights,
     models,
     predict,
     search,
     sharding,
 )
+from intriguing.lanes import empty_lanes
 from intriguing.objective import evaluate
 from intriguing.refine import linearise
 
@@ -91,7 +91,7 @@ def main(_) -> None:
     _, per_line, _ = common.seconds_of(lambda: _linearise(logits_fn, *batch, mesh=mesh))
     num_batches = -(-len(images) // num_lanes)
     floor = num_steps * per_step + num_batches * REFINE_STEPS * per_line
-    lanes = engine.empty_lanes(1, images[0].size, 1, np.float32, 5)
+    lanes = empty_lanes(1, images[0].size, 1, np.float32, 5)
     state = sum(leaf.nbytes for leaf in jax.tree.leaves(lanes)) / images[0].nbytes
     rows = [[
         _NET.value, len(images), num_lanes, f"{seconds:.1f}", f"{floor:.1f}",

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from intriguing import engine, predict, search, sharding
+from intriguing import predict, search, sharding
 from intriguing.attack_inputs import check_arrays, check_options
+from intriguing.lanes import Finished, Options
 from intriguing.metrics import distortion, l2_norm
 from intriguing.refine import refine as refine_images
 from intriguing.targets import choose_targets
@@ -60,7 +61,7 @@ def _finish(
 ):
     """Refines what the search found and judges it by a fresh forward pass; an `AttackResult`."""
 
-    def on_device(logits_fn, images, lower, upper, target_labels, found: engine.Finished):
+    def on_device(logits_fn, images, lower, upper, target_labels, found: Finished):
         clean = logits_fn(images)
         there = predict.is_class(clean, target_labels)
         adv_images = found.best_image.reshape(images.shape)
@@ -162,7 +163,7 @@ def minimal_perturbation(
     check_options(solver=solver, num_penalties=num_penalties, maxiter=maxiter, tol=tol, rtol=rtol,
                   history_size=history_size, num_lanes=num_lanes, refine_steps=refine_steps,
                   num_margins=num_margins)  # fmt: skip
-    options = engine.Options(num_penalties, maxiter, tol, rtol, history_size, squared_norm)
+    options = Options(num_penalties, maxiter, tol, rtol, history_size, squared_norm)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     logits_fn = jax.device_put(predict.as_partial(logits_fn), sharding.replicated(mesh))
     batch_size = search.choose_num_lanes(arrays[0], num_lanes, mesh)
@@ -179,7 +180,7 @@ def minimal_perturbation(
     parts = run(logits_fn, arrays, batch_size, mesh, options, slow_loops, tell, utilisation)
     for found in search.in_batches(parts, batch_size, num):
         rows = np.arange(batch_size) % len(found.index)  # padded: one compilation serves for all
-        padded = engine.Finished(*(field[rows] for field in found))
+        padded = Finished(*(field[rows] for field in found))
         batch = _finish(
             logits_fn, *(array[padded.index] for array in arrays), padded, mesh=mesh,
             refine_steps=refine_steps if refine else 0, num_margins=num_margins,

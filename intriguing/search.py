@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from intriguing import engine, sharding, stock_search
-from intriguing.engine import Finished, Queue
+from intriguing.lanes import Finished, Queue, Work, empty_lanes
 
 QUEUE_LENGTH = 4  # images handed to the device at a time, per lane
 LANE_PIXELS = {"cpu": 2**16, "gpu": 2**24, "tpu": 2**24}  # pixels that a device's lanes hold
@@ -89,12 +89,12 @@ def _exchange(work, queue, drain, mesh):
     return sharding.map_devices(on_device, mesh)(drain, work, queue)
 
 
-def _split(work: engine.Work) -> engine.Work:
+def _split(work: Work) -> Work:
     """Its scalars as arrays (1,), that those of all devices can be joined to one array."""
     return jax.tree.map(lambda array: array[None] if array.ndim == 0 else array, work)
 
 
-def _join(work: engine.Work) -> engine.Work:
+def _join(work: Work) -> Work:
     """The inverse of `_split`."""
     numbers = ("clock", "busy", "taken", "num_finished")
     return work._replace(**{name: getattr(work, name)[0] for name in numbers})
@@ -113,7 +113,7 @@ def batched(
 ) -> Iterator[Finished]:
     """Streams the images through the engine; yields rows as they finish, as numpy arrays."""
     images = arrays[0]
-    lanes = engine.empty_lanes(
+    lanes = empty_lanes(
         num_lanes, images[0].size, arrays[1][0].size, images.dtype, options.history_size
     )
     clock = jnp.zeros(mesh.size, jnp.int32)

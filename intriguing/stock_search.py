@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from intriguing import box_lbfgs, penalty_search
-from intriguing.engine import MORE_PENALTIES, Finished, Options, Queue
+from intriguing.engine import MORE_PENALTIES
+from intriguing.lanes import Finished, Options, Queue
 from intriguing.objective import evaluate, first_penalty, norm_and_unit, penalty_objective
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from intriguing import attack, engine, models, predict, search, sharding
+from intriguing import attack, models, predict, search, sharding
 from intriguing.attack import AttackStatus
+from intriguing.lanes import Finished, Options, empty_lanes
 
 PIXELS, CLASSES, NUM = 12, 4, 23
 TRACES = []
@@ -103,8 +104,8 @@ def test_who_has_slow_loops():
 def test_lowers_for_other_devices(problem, platform):
     images, targets = problem
     mesh, logits_fn = sharding.make_mesh(1), Partial(logits_of, make_params())
-    options = engine.Options(4, 30, 1e-3, 1e-3, 5, False)
-    lanes = engine.empty_lanes(5, PIXELS, PIXELS, jnp.float32, 5)
+    options = Options(4, 30, 1e-3, 1e-3, 5, False)
+    lanes = empty_lanes(5, PIXELS, PIXELS, jnp.float32, 5)
     lower, upper = np.zeros_like(images), np.ones_like(images)
     queue = search.make_queue((images, lower, upper, targets), 0, 20, mesh)
     run_engine, finish = (
@@ -119,7 +120,7 @@ def test_lowers_for_other_devices(problem, platform):
         image_shape=(PIXELS,),
     ).lower(lowering_platforms=(platform,)).as_text()  # fmt: skip
     zeros = np.zeros(NUM, np.float32)
-    found = engine.Finished(
+    found = Finished(
         np.arange(NUM, dtype=np.int32), images, zeros, zeros, zeros.astype(np.int32), zeros > 0
     )
     finish_text = finish.trace(

@@ -17,6 +17,7 @@ LAYERS = (
         *(
             "objective",
             "engine",
+            "lanes",
             "stock_search",
             "search",
             "refine",

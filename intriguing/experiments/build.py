@@ -77,9 +77,9 @@ def large_model(config, name: str, workdir: Path, mesh) -> Trained:
     logger.info("%s has no weights (--config.models.%s.weights): training on %d images", name, name,
                 len(source.labels))  # fmt: skip
     state = train_stream.fit(
-        model, source, jax.random.key(config.seed), crop_size=config.data.image_size, mesh=mesh,
-        checkpoint_dir=workdir / "checkpoints" / name, name=f"training {name}",
-        log=metrics_logger(workdir, name), **options,
+        model, source, jax.random.key(config.seed), crop_size=config.data.image_size,
+        mesh=sharding.whole_batches(mesh), checkpoint_dir=workdir / "checkpoints" / name,
+        name=f"training {name}", log=metrics_logger(workdir, name), **options,
     )  # fmt: skip
     return Trained(model, jax.device_get(state.params))
 
