@@ -82,14 +82,7 @@ def load(
     Raises:
       InputError: the data are missing, damaged, not of this form, or fail `check`.
     """
-    if split not in SPLITS:
-        raise InputError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
-    for field, value in {"image_size": image_size, "num_examples": num_examples}.items():
-        if value is not None and value < 1:
-            raise InputError(f"{field} is {value}: must be at least 1, or None")
-    folder = data_dir or os.environ.get("INTRIGUING_DATA")
-    root = Path(folder).expanduser() if folder else None
-    request = Request(name, split, root, download, image_size, num_examples)
+    request = make_request(name, split, data_dir, download, image_size, num_examples)
     stored = LOADERS[name](request) if name in LOADERS else load_tfds(request, LOADERS)
     dataset = check(_to_dataset(stored), stored.where)
     if num_examples is not None:
@@ -100,6 +93,29 @@ def load(
     if image_size is not None and dataset.images.shape[1:3] != (image_size, image_size):
         dataset = dataset._replace(images=_fit_arrays(dataset.images, image_size))
     return dataset
+
+
+def make_request(
+    name: str,
+    split: str,
+    data_dir: str | None,
+    download: bool,
+    image_size: int | None,
+    num_examples: int | None = None,
+) -> Request:
+    """The arguments of `load` as loaders get them, without a default that is left open.
+
+    Raises:
+      InputError: a split or a number that cannot be.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
+    for field, value in {"image_size": image_size, "num_examples": num_examples}.items():
+        if value is not None and value < 1:
+            raise InputError(f"{field} is {value}: must be at least 1, or None")
+    folder = data_dir or os.environ.get("INTRIGUING_DATA")
+    root = Path(folder).expanduser() if folder else None
+    return Request(name, split, root, download, image_size, num_examples)
 
 
 def take(dataset: Dataset, indices: slice | Sequence[int] | np.ndarray) -> Dataset:

@@ -1,9 +1,9 @@
-"""Images that are decoded when they are asked for: ten thousand need not fit in memory."""
+"""Images that are decoded when they are asked for: a million need not fit in memory."""
 
-import os
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -14,20 +14,23 @@ from intriguing.data_files import (
     decode_image,
     list_image_folder,
 )
+from intriguing.data_tfds import open_tfds, read_labels
 from intriguing.errors import InputError
 from intriguing.progress import logger
+
+Read = Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
 
 
 class Source(NamedTuple):
     """Labelled images, read by index.
 
     Fields:
-      read: indices -> (images float32 (num, size, size, channels) in [0, 1], readable (num,) bool);
-        what cannot be read is all 0, and named once in a warning.
+      read: indices -> (images float32 (num, height, width, channels) in [0, 1], readable (num,)
+        bool); what cannot be read is all 0, and named once in a warning.
       labels: int32 (num,); class_names; names: what each image is called, a file or a number.
     """
 
-    read: Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
+    read: Read
     labels: np.ndarray
     class_names: tuple[str, ...]
     names: tuple[str, ...]
@@ -35,45 +38,22 @@ class Source(NamedTuple):
 
 def open_source(name: str, split: str, *, image_size: int | None, data_dir: str | None = None,
                 download: bool = False) -> Source:  # fmt: skip
-    """Opens a data set of `data.load`: a folder of images is streamed, others are held in memory.
+    """Opens a data set of `data.load`: folders and TFDS are streamed, others held in memory.
+
+    Nothing is decoded before it is asked for. TFDS has no list of labels: opening it reads all its
+    files once.
 
     Raises:
-      InputError: as `data.load`.
+      InputError: as `data.load`; images that are streamed and have no common size.
     """
-    if name != "image_folder":
-        dataset = data.load(
-            name, split, image_size=image_size, data_dir=data_dir, download=download
-        )
-        return of_dataset(dataset)
-    folder = data_dir or os.environ.get("INTRIGUING_DATA")
-    root = Path(folder).expanduser() if folder else None
-    examples, class_names = list_image_folder(Request(name, split, root, False, image_size, None))
-    paths, labels = zip(*examples, strict=True)
-    labels = np.array(labels, np.int32)
-    if labels.max() >= len(class_names):
-        raise InputError(
-            f"{root}: label {labels.max()} of {paths[labels.argmax()].name} has no class name:"
-            f" there are {len(class_names)}"
-        )
-    warned = set()
-
-    def read(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        images = np.zeros((len(indices), image_size, image_size, 3), np.float32)
-        readable = np.ones(len(indices), bool)
-        for row, index in enumerate(indices):
-            try:
-                pixels = decode_image(paths[index], image_size)
-                images[row] = np.divide(pixels, 255, dtype=np.float32)
-            except DECODE_ERRORS:
-                readable[row] = False
-        broken = {paths[i].name for i, good in zip(indices, readable, strict=True) if not good}
-        if broken - warned:
-            logger.warning("%s: %d unreadable images are left out: %s", root, len(broken - warned),
-                           ", ".join(sorted(broken - warned)))  # fmt: skip
-            warned.update(broken)
-        return images, readable
-
-    return Source(read, labels, tuple(class_names), tuple(path.name for path in paths))
+    request = data.make_request(name, split, data_dir, download, image_size)
+    if name == "image_folder":
+        return _of_folder(request)
+    if name not in data.LOADERS:
+        return _of_tfds(request)
+    return of_dataset(
+        data.load(name, split, image_size=image_size, data_dir=data_dir, download=download)
+    )
 
 
 def of_dataset(dataset: data.Dataset) -> Source:
@@ -82,5 +62,87 @@ def of_dataset(dataset: data.Dataset) -> Source:
     def read(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         return dataset.images[np.asarray(indices)], np.ones(len(indices), bool)
 
-    names = tuple(str(i) for i in range(len(dataset.labels)))
-    return Source(read, dataset.labels, dataset.class_names, names)
+    return Source(read, dataset.labels, dataset.class_names, _numbers(dataset.labels))
+
+
+def _of_folder(request: Request) -> Source:
+    examples, class_names = list_image_folder(request)
+    paths, labels = zip(*examples, strict=True)
+    names = tuple(path.name for path in paths)
+    shape = (request.image_size, request.image_size, 3)
+
+    def files(indices: Sequence[int]) -> Iterable[Path]:
+        return (paths[index] for index in indices)
+
+    read = _decoder(files, request.image_size, shape, names, request.data_dir)
+    return _checked(Source(read, np.array(labels), tuple(class_names), names), request.data_dir)
+
+
+def _of_tfds(request: Request) -> Source:
+    prepared = open_tfds(request, data.LOADERS)
+    shape, size = prepared.image_shape, request.image_size
+    if size is not None:
+        shape = (size, size, shape[-1])
+    if None in shape:
+        raise InputError(
+            f"{prepared.folder}: images differ in size: give one image_size"
+            " (--config.data.image_size) to all"
+        )
+
+    def files(indices: Sequence[int]) -> Iterable[BinaryIO]:
+        return (io.BytesIO(example["image"]) for example in prepared.read(indices))
+
+    labels = read_labels(prepared)
+    names = _numbers(labels)
+    read = _decoder(files, size, shape, names, prepared.folder)
+    return _checked(Source(read, labels, prepared.class_names, names), prepared.folder)
+
+
+def _numbers(labels: np.ndarray) -> tuple[str, ...]:
+    return tuple(map(str, range(len(labels))))
+
+
+def _checked(source: Source, where: Path) -> Source:
+    """The source with labels of int32. Raises InputError for one without a class name."""
+    labels, num = source.labels, len(source.class_names)
+    bad = (labels < 0) | (labels >= num)
+    if bad.any():
+        first = bad.argmax()
+        raise InputError(
+            f"{where}: label {labels[first]} of {source.names[first]} has no class name: there are"
+            f" {num}"
+        )
+    return source._replace(labels=labels.astype(np.int32))
+
+
+def _decoder(files: Callable[[Sequence[int]], Iterable[Path | BinaryIO]], image_size: int | None,
+             shape: tuple[int, int, int], names: Sequence[str], where: Path) -> Read:  # fmt: skip
+    """The `read` of a source whose images are files: `files(indices)` gives one for each index.
+
+    Images are cut and resized to `image_size`, if there is one, and must have `shape` then.
+    """
+    warned: set[str] = set()
+
+    def read(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        images = np.zeros((len(indices), *shape), np.float32)
+        readable = np.ones(len(indices), bool)
+        for row, file in enumerate(files(indices)):
+            try:
+                pixels = decode_image(file, image_size, shape[-1])
+            except DECODE_ERRORS:
+                readable[row] = False
+                continue
+            if pixels.shape != shape:
+                found = f"image {names[indices[row]]} is {pixels.shape}, not {shape} as promised"
+                raise InputError(
+                    f"{where}: {found}: give one image_size (--config.data.image_size) to all"
+                )
+            images[row] = np.divide(pixels, 255, dtype=np.float32)
+        broken = {names[i] for i, good in zip(indices, readable, strict=True) if not good} - warned
+        if broken:
+            logger.warning("%s: %d unreadable images are left out: %s", where, len(broken),
+                           ", ".join(sorted(broken)))  # fmt: skip
+            warned.update(broken)
+        return images, readable
+
+    return read

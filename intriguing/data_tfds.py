@@ -3,8 +3,9 @@
 import difflib
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,29 +18,42 @@ from intriguing.data_files import (
     require_path,
 )
 from intriguing.errors import InputError
+from intriguing.progress import Progress
 
 _NAME = re.compile(r"\w+(/[\w.+=-]+)?(:[\d.]+)?")  # name/config:version
 _READ_SIZE = 1024  # encoded examples held in memory at once
 
 
+class Prepared(NamedTuple):
+    """A data set as TFDS has prepared it; its images are encoded, and may be of several sizes.
+
+    Fields: `folder`; `examples`, by index: {"image": bytes, "label": int}; `class_names`;
+      `image_shape` (h, w, c), h and w None where the set does not promise one size.
+    """
+
+    folder: Path
+    examples: Sequence[dict]
+    class_names: tuple[str, ...]
+    image_shape: tuple[int | None, int | None, int]
+
+    def read(self, indices: Sequence[int]) -> Iterator[dict]:
+        """The examples at `indices`. Raises InputError where the files are damaged."""
+        try:
+            for start in range(0, len(indices), _READ_SIZE):
+                chunk = [int(index) for index in indices[start : start + _READ_SIZE]]
+                yield from self.examples.__getitems__(chunk)
+        except (OSError, RuntimeError) as error:  # array_record's, for a damaged file: RuntimeError
+            reason = first_line(error)
+            raise InputError(f"{self.folder}: unreadable ({reason}): prepare it again") from error
+
+
 def load_tfds(request: Request, other_names: Iterable[str] = ()) -> Stored:
     """Reads a prepared data set; `other_names` are no TFDS names, but may be what was meant."""
-    folder = _find_prepared(request) or _prepare(request, tuple(other_names))
-    import tensorflow_datasets as tfds  # takes seconds to import
-
-    builder, source = _open(folder, request)
-    features = dict(builder.info.features.items())
-    image, label = features.get("image"), features.get("label")
-    if not (isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)):
-        raise InputError(
-            f"{folder}: needs an image and a class label, its features are {', '.join(features)}"
-        )
-    channels = image.shape[-1]
-    if image.np_dtype != np.uint8 or channels not in (1, 3):
-        raise InputError(f"{folder}: images of {channels} x {image.np_dtype}, not 1 or 3 x uint8")
-    num = min(len(source), request.num_examples or len(source))
+    prepared = open_tfds(request, other_names)
+    folder, channels = prepared.folder, prepared.image_shape[-1]
+    num = min(len(prepared.examples), request.num_examples or len(prepared.examples))
     images, labels = [], []
-    for index, example in enumerate(_read(source, num, folder)):
+    for index, example in enumerate(prepared.read(range(num))):
         try:
             pixels = decode_image(io.BytesIO(example["image"]), request.image_size, channels)
         except DECODE_ERRORS as error:
@@ -51,7 +65,40 @@ def load_tfds(request: Request, other_names: Iterable[str] = ()) -> Stored:
             )
         images.append(pixels)
         labels.append(example["label"])
-    return Stored(np.array(images), np.array(labels), label.names, str(folder))
+    return Stored(np.array(images), np.array(labels), prepared.class_names, str(folder))
+
+
+def open_tfds(request: Request, other_names: Iterable[str] = ()) -> Prepared:
+    """Finds (or prepares) a data set and makes sure that we can read it; reads no image.
+
+    Raises:
+      InputError: it is not there, damaged, or has no labelled images of 1 or 3 channels.
+    """
+    folder = _find_prepared(request) or _prepare(request, tuple(other_names))
+    import tensorflow_datasets as tfds  # takes seconds to import
+
+    builder, examples = _open(folder, request)
+    features = dict(builder.info.features.items())
+    image, label = features.get("image"), features.get("label")
+    if not (isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)):
+        raise InputError(
+            f"{folder}: needs an image and a class label, its features are {', '.join(features)}"
+        )
+    channels = image.shape[-1]
+    if image.np_dtype != np.uint8 or channels not in (1, 3):
+        raise InputError(f"{folder}: images of {channels} x {image.np_dtype}, not 1 or 3 x uint8")
+    return Prepared(folder, examples, tuple(label.names), tuple(image.shape))
+
+
+def read_labels(prepared: Prepared) -> np.ndarray:
+    """All labels (num,) int64. Every record is read, for labels lie beside the encoded images."""
+    num = len(prepared.examples)
+    labels = np.empty(num, np.int64)
+    with Progress(num, f"labels of {prepared.folder}", "label") as progress:
+        for index, example in enumerate(prepared.read(range(num))):
+            labels[index] = example["label"]
+            progress.update(index + 1)
+    return labels
 
 
 def _open(folder: Path, request: Request):
@@ -71,14 +118,6 @@ def _open(folder: Path, request: Request):
             f"{folder}: {first_line(error)} If it is damaged or not array_record, move it away"
             f" and prepare it again: {_prepare_command(request)}"
         ) from error
-
-
-def _read(source, num: int, folder: Path) -> Iterator[dict]:
-    try:
-        for start in range(0, num, _READ_SIZE):
-            yield from source.__getitems__(range(start, min(start + _READ_SIZE, num)))
-    except (OSError, RuntimeError) as error:  # array_record raises RuntimeError for a damaged file
-        raise InputError(f"{folder}: unreadable ({first_line(error)}): prepare it again") from error
 
 
 def _find_prepared(request: Request) -> Path | None:

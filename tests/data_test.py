@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from prepared import write_tfds
 
 from intriguing import data, data_files
 from intriguing.errors import InputError
@@ -76,60 +77,6 @@ def write_idx_set(folder: Path, names: list[str], rng):
 STANDARD = [
     f"{half}-{kind}-ubyte" for half in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 ]
-
-
-def write_tfds(folder: Path, images: list[np.ndarray], labels: list[int], split="test", **changes):
-    """Writes what TFDS would have prepared, without TensorFlow."""
-    from array_record.python.array_record_module import ArrayRecordWriter
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    folder.mkdir(parents=True)
-    name = folder.parent.name
-    filename = f"{name}-{split}.array_record-00000-of-00001"
-    writer = ArrayRecordWriter(str(folder / filename), "group_size:1")
-    for image, label in zip(images, labels, strict=True):
-        encoded = io.BytesIO()
-        Image.fromarray(image.squeeze()).save(encoded, "PNG")
-        example = tf_example_pb2.Example()
-        example.features.feature["image"].bytes_list.value.append(encoded.getvalue())
-        example.features.feature["label"].int64_list.value.append(label)
-        writer.write(example.SerializeToString())
-    writer.close()
-    height, width, channels = images[0].shape
-    core = "tensorflow_datasets.core.features."
-    sizes = (height, width) if len({image.shape for image in images}) == 1 else (-1, -1)
-    image_shape = {"dimensions": [str(size) for size in (*sizes, channels)]}
-    features = {
-        "image": {
-            "image": {"dtype": "uint8", "shape": image_shape},
-            "pythonClassName": core + "image_feature.Image",
-        },
-        "label": {
-            "classLabel": {"numClasses": "3"},
-            "pythonClassName": core + "class_label_feature.ClassLabel",
-        },
-    }
-    features = {changes.get(key, key): value for key, value in features.items()}
-    (folder / "features.json").write_text(
-        json.dumps(
-            {
-                "featuresDict": {"features": features},
-                "pythonClassName": core + "features_dict.FeaturesDict",
-            }
-        )
-    )
-    template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-    shard = {"name": split, "numBytes": "1000", "shardLengths": [str(len(images))]}
-    (folder / "dataset_info.json").write_text(
-        json.dumps(
-            {
-                "name": name,
-                "version": folder.name,
-                "fileFormat": changes.get("file_format", "array_record"),
-                "splits": [shard | {"filepathTemplate": template}],
-            }
-        )
-    )
 
 
 class TestDigits:

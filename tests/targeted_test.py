@@ -1,7 +1,6 @@
-"""Tests for ../intriguing/experiments/{targeted,spectral}.py, data_stream.py and eight_bit.py"""
+"""Tests for ../intriguing/experiments/{targeted,spectral}.py and eight_bit.py"""
 
 import json
-import logging
 
 import jax
 import numpy as np
@@ -16,7 +15,6 @@ from configs import (
     imagenet_units,
 )
 from intriguing import attack, data_stream, eight_bit, import_weights, models, results, units
-from intriguing.data import Dataset
 from intriguing.data_files import decode_image
 from intriguing.errors import InputError
 from intriguing.experiments import run_experiment
@@ -138,39 +136,6 @@ def test_a_second_run_attacks_nothing(attacked, monkeypatch, capsys):
     monkeypatch.setattr(attack, "minimal_perturbation", None)
     again = run_experiment(config, workdir, 1)
     assert json.dumps(again["tables"]) == json.dumps(summary["tables"])
-
-
-def test_the_broken_file_is_named_once(folder, caplog):
-    logger = logging.getLogger("intriguing")
-    logger.propagate, before = True, logger.propagate
-    try:
-        source = data_stream.open_source("image_folder", "test", image_size=SIZE,
-                                         data_dir=str(folder))  # fmt: skip
-        for _ in range(2):
-            images, readable = source.read(range(20))
-    finally:
-        logger.propagate = before
-    assert np.flatnonzero(~readable).tolist() == [2] and not images[2].any()
-    assert images.shape == (20, SIZE, SIZE, 3) and images.dtype == np.float32
-    assert images.min() >= 0 and images.max() <= 1 and images[3:7].std() > 0.1
-    assert [record.message.count("photo02.png") for record in caplog.records] == [1]
-    assert len(source.names) == len(source.labels) == 20
-
-
-def test_a_data_set_in_memory_is_a_source():
-    images = np.random.default_rng(0).uniform(size=(5, 4, 4, 1)).astype(np.float32)
-    source = data_stream.of_dataset(Dataset(images, np.arange(5, dtype=np.int32), tuple("abcde")))
-    found, readable = source.read([4, 1])
-    np.testing.assert_array_equal(found, images[[4, 1]])
-    assert readable.all() and source.names[4] == "4"
-
-
-def test_labels_that_have_no_name(folder, tmp_path):
-    (tmp_path / "images").symlink_to(folder / "images")
-    (tmp_path / "labels.csv").write_text("file,class_index\nphoto00.png,1\nphoto01.png,7\n")
-    (tmp_path / "synset_words.txt").write_text("n1 one\nn2 two\n")
-    with pytest.raises(InputError, match=r"label 7 of photo01\.png has no class name"):
-        data_stream.open_source("image_folder", "test", image_size=SIZE, data_dir=str(tmp_path))
 
 
 def test_no_image_that_the_net_has_right(folder, tmp_path):
