@@ -70,8 +70,9 @@ def load(
           files are skipped, counted and named in one warning.
         Any other name: a TFDS data set ("name", "name/config", "name:version") with features image
           and label, prepared as array_record in `<data_dir>` or `<data_dir>/tfds`; where it has no
-          "test", its "validation" is the test split. TFDS shuffles when it prepares: the same
-          images as in the idx files of MNIST, in another order, so indices do not carry over.
+          "test", or one without labels, its "validation" is the test split. TFDS shuffles when it
+          prepares: the same images as in the idx files of MNIST, in another order, so indices do
+          not carry over.
       split: "train" or "test".
       data_dir: folder of the data; None reads the environment variable INTRIGUING_DATA.
       download: let TFDS download and prepare (needs TensorFlow and a network) what is missing.

@@ -21,7 +21,8 @@ from intriguing.errors import InputError
 from intriguing.progress import Progress
 
 _NAME = re.compile(r"\w+(/[\w.+=-]+)?(:[\d.]+)?")  # name/config:version
-_READ_SIZE = 1024  # encoded examples held in memory at once
+_SPLITS = {"train": ("train",), "test": ("test", "validation")}  # the first that there is
+_READ_SIZE = 128  # encoded examples held in memory at once
 
 
 class Prepared(NamedTuple):
@@ -77,7 +78,7 @@ def open_tfds(request: Request, other_names: Iterable[str] = ()) -> Prepared:
     folder = _find_prepared(request) or _prepare(request, tuple(other_names))
     import tensorflow_datasets as tfds  # takes seconds to import
 
-    builder, examples = _open(folder, request)
+    builder, examples = _open(folder, request, _SPLITS[request.split])
     features = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")
     if not (isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)):
@@ -87,7 +88,12 @@ def open_tfds(request: Request, other_names: Iterable[str] = ()) -> Prepared:
     channels = image.shape[-1]
     if image.np_dtype != np.uint8 or channels not in (1, 3):
         raise InputError(f"{folder}: images of {channels} x {image.np_dtype}, not 1 or 3 x uint8")
-    return Prepared(folder, examples, tuple(label.names), tuple(image.shape))
+    prepared = Prepared(folder, examples, tuple(label.names), tuple(image.shape))
+    has_both = request.split == "test" and {"test", "validation"} <= set(builder.info.splits)
+    if has_both and next(prepared.read([0]))["label"] < 0:
+        # Contests hide the labels of their test sets: those of ImageNet's are all -1.
+        return prepared._replace(examples=_open(folder, request, ("validation",))[1])
+    return prepared
 
 
 def read_labels(prepared: Prepared) -> np.ndarray:
@@ -101,14 +107,13 @@ def read_labels(prepared: Prepared) -> np.ndarray:
     return labels
 
 
-def _open(folder: Path, request: Request):
-    """Opens a prepared folder as (builder, random-access source), without TensorFlow."""
+def _open(folder: Path, request: Request, splits: Sequence[str]):
+    """Opens the first of `splits` that there is as (builder, examples), without TensorFlow."""
     import tensorflow_datasets as tfds
     from google.protobuf import json_format
 
     try:
         builder = tfds.builder_from_directory(folder)
-        splits = {"train": ("train",), "test": ("test", "validation")}[request.split]
         split = next((name for name in splits if name in builder.info.splits), request.split)
         # Images stay encoded: our decoder is faster, and the same with and without OpenCV.
         decoders = {"image": tfds.decode.SkipDecoding()}

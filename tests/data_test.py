@@ -433,6 +433,15 @@ class TestTfds:
         dataset = data.load("some_name", "test", data_dir=str(tmp_path), image_size=4)
         assert dataset.images.shape == (2, 4, 4, 3)
 
+    def test_a_test_split_without_labels_is_none(self, tmp_path, rng):
+        folder = tmp_path / "some_name" / "1.0.0"
+        write_tfds(folder, self.images(rng, [(4, 4)] * 2), [-1, -1])
+        message = error_of(data.load, "some_name", "test", data_dir=str(tmp_path))
+        assert "label -1" in message
+        write_tfds(folder, self.images(rng, [(4, 4)] * 3), [2, 0, 1], "validation")
+        dataset = data.load("some_name", "test", data_dir=str(tmp_path))
+        assert dataset.labels.tolist() == [2, 0, 1]
+
     def test_configs_and_versions_must_be_told_apart(self, tmp_path, rng):
         for label, folder in enumerate(("big/1.0.0", "small/1.0.0")):
             images = self.images(rng, [(4, 4)])
