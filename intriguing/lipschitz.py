@@ -4,6 +4,7 @@
 margin / (sqrt(2) L) of an image.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,6 +24,8 @@ from intriguing.models.layers import (
     Sigmoid,
 )
 from intriguing.operator_norms import frequency_norm, matrix_norm
+
+NUM_ITERS = 20  # of the power iterations of the penalty
 
 
 class Bound(NamedTuple):
@@ -128,28 +131,56 @@ def certified_radius(logits, labels, bound: float) -> np.ndarray:
     return np.maximum(own - logits.max(axis=1), 0) / (math.sqrt(2) * bound)
 
 
-def dense_norm(kernel: jax.Array, num_iters: int = 20) -> jax.Array:
+def dense_norm(kernel: jax.Array, num_iters: int = NUM_ITERS) -> jax.Array:
     """Largest singular value of a matrix (inputs, units), by power iteration from a fixed start.
 
     Differentiable: the gradient is that of `u^T kernel v` at the singular vectors found, which is
     the gradient of the norm once they have converged. A lower bound of the norm before that: use
     it for training, and an SVD where a bound must be sound.
     """
-
-    def normalise(v):
-        return v / jnp.maximum(jnp.linalg.norm(v), jnp.finfo(v.dtype).tiny)
-
     fixed = jax.lax.stop_gradient(kernel)
     start = jax.random.normal(jax.random.key(0), kernel.shape[1:], kernel.dtype)
-    v = jax.lax.fori_loop(0, num_iters, lambda _, v: normalise(fixed.T @ (fixed @ v)), start)
-    return normalise(fixed @ v) @ kernel @ v
+    v = jax.lax.fori_loop(0, num_iters, lambda _, v: _normalise(fixed.T @ (fixed @ v)), start)
+    return _normalise(fixed @ v) @ kernel @ v
 
 
-def lipschitz_penalty(params: dict, layers: Sequence[str]) -> jax.Array:
-    """Sum over dense layers of their squared operator norms: a scalar.
+def conv_norm(
+    layer: Conv, kernel: jax.Array, input_shape: tuple[int, ...], num_iters: int = NUM_ITERS
+) -> jax.Array:
+    """The norm of a convolution of images (h, w, c), padding and all, as `dense_norm` finds it.
+
+    The iteration runs the layer itself, so that any stride, padding and groups are as they are.
+    """
+    bias = jnp.zeros(kernel.shape[-1:], kernel.dtype)
+
+    def apply(kernel, x):
+        return layer(x[None], kernel, bias)[0]
+
+    fixed = functools.partial(apply, jax.lax.stop_gradient(kernel))
+    v = jax.random.normal(jax.random.key(0), input_shape, kernel.dtype)
+    transpose = jax.linear_transpose(fixed, v)
+    for _ in range(num_iters):  # unrolled: on a CPU, XLA has no fast convolutions in a loop
+        v = _normalise(transpose(fixed(v))[0])
+    return jnp.vdot(_normalise(fixed(v)), apply(kernel, v))
+
+
+def _normalise(v: jax.Array) -> jax.Array:
+    return v / jnp.maximum(jnp.linalg.norm(v), jnp.finfo(v.dtype).tiny)
+
+
+def lipschitz_penalty(
+    nodes: Sequence[Node], params: dict, image_shape: tuple[int, ...]
+) -> jax.Array:
+    """Sum over dense and convolutional layers of their squared operator norms: a scalar.
 
     The paper's section 4.3 ends by suggesting to penalise each layer's upper Lipschitz bound in
-    training.
+    training. Arguments as in `lipschitz_bounds`.
     """
-    norms = [dense_norm(params[layer]["kernel"]) for layer in layers]
-    return sum((norm**2 for norm in norms), jnp.zeros(()))
+    shapes, total = output_shapes(nodes, params, image_shape), jnp.zeros(())
+    for name, layer, (below, *_) in nodes:
+        match layer:
+            case Dense():
+                total += dense_norm(params[name]["kernel"]) ** 2
+            case Conv():
+                total += conv_norm(layer, params[name]["kernel"], shapes[below]) ** 2
+    return total

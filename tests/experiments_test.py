@@ -292,6 +292,7 @@ BAD_CONFIGS = {
     "penalties": (("protocols.paper.num_penalties", 0), "num_penalties is 0"),
     "family": (("models.FC10(1e-4).family", "forest"), 'family is "forest"'),
     "dropout": (("models.FC10(1e-4).dropout_rates", (0.5, 0.5)), "one per layer"),
+    "lipschitz": (("models.FC10(1e-4).lipschitz_weight", -1.0), "lipschitz_weight is -1.0"),
     "pool": (("models.FC10(1e-4).pools.replaced", 2.0), r"pools\.replaced is 2\.0"),
     "targets": (("attack.targets", "nearest"), 'targets is "nearest"'),
     "solver": (("attack.solver", "newton"), 'solver is "newton"'),

@@ -136,11 +136,7 @@ def _train_fully_connected(spec, dataset: data.Dataset, key, options) -> Trained
         pools = adversarial_training.PoolOptions(**spec.pools)
         state = adversarial_training.fit(model, dataset, key, pools=pools, **options)
         return Trained(model, state.params)
-    if spec.lipschitz_weight:
-        layers = [f"fc{i}" for i in range(1, len(spec.hidden_sizes) + 2)]
-        options["penalty_fn"] = lambda params: (
-            spec.lipschitz_weight * lipschitz.lipschitz_penalty(params, layers)
-        )
+    options["penalty_fn"] = _penalty_fn(model, dataset, spec.lipschitz_weight)
     return Trained(model, train.fit(model, dataset, key, **options).params)
 
 
@@ -155,7 +151,16 @@ def _train_autoencoder_classifier(spec, dataset: data.Dataset, key, options) -> 
 def _train_conv_net(spec, dataset: data.Dataset, key, options) -> Trained:
     model = models.ConvNet(tuple(spec.features), spec.num_units, len(dataset.class_names))
     options["weight_decay"] = spec.weight_decay
+    options["penalty_fn"] = _penalty_fn(model, dataset, spec.get("lipschitz_weight", 0.0))
     return Trained(model, train.fit(model, dataset, key, **options).params)
+
+
+def _penalty_fn(model, dataset: data.Dataset, weight: float) -> Callable[[dict], jax.Array] | None:
+    """`weight` times the squared operator norms of the model's layers; None without a weight."""
+    if not weight:
+        return None
+    nodes, image_shape = models.layers_of(model), dataset.images.shape[1:]
+    return lambda params: weight * lipschitz.lipschitz_penalty(nodes, params, image_shape)
 
 
 TRAIN = {

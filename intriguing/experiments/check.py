@@ -41,8 +41,9 @@ def _check_model(config, spec) -> None:
             raise InputError(f"dropout_rates is {spec.dropout_rates}: from 0 to below 1 each")
         if len(spec.dropout_rates) not in (0, len(spec.hidden_sizes) + 1):
             raise InputError(f"dropout_rates is {spec.dropout_rates}: one per layer is needed")
-        if not spec.lipschitz_weight >= 0:
-            raise InputError(f"lipschitz_weight is {spec.lipschitz_weight}: it must be 0 or more")
+    weight = spec.get("lipschitz_weight", 0.0)
+    if not weight >= 0:
+        raise InputError(f"lipschitz_weight is {weight}: it must be 0 or more")
 
 
 def _check_large(config, spec) -> None:
