@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -76,56 +76,100 @@ def fit(
     num_batches = len(source.labels) // max(batch_size, 1)
     _check(source, crop_size, num_epochs, batch_size, num_batches, learning_rate, mesh)
     total = num_epochs * num_batches
-    schedule = optax.piecewise_constant_schedule(
-        learning_rate, {max(1, round(part * total)): 0.1 for part in DROPS}
-    )
-    optimiser = optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum))
+    tx = _optimiser(learning_rate, momentum, weight_decay, total)
     init_key, order_key, step_key = jax.random.split(key, 3)
+    create = functools.partial(create_state, model, tx, init_key, crop_size)
+    state = _restore_or_create(create, checkpoint_dir, mesh)
+    step = jax.jit(functools.partial(train_step, model, tx, step_key, crop_size))
+    batches = _batches(source, order_key, int(state.step), total, num_batches, batch_size)
+    report = functools.partial(_report, name, learning_rate, log)
+    return _run_steps(step, state, batches, total, mesh=mesh, name=name, report=report,
+                      checkpoint_dir=checkpoint_dir,
+                      checkpoint_seconds=checkpoint_seconds)  # fmt: skip
 
-    def init() -> StreamState:
-        images = jnp.zeros((1, crop_size, crop_size, 3))
-        params = model.init(init_key, images)["params"]
-        return StreamState(params, optimiser.init(params), jnp.zeros((), jnp.int32))
 
-    @jax.jit
-    def run_step(state: StreamState, images, labels, readable):
-        crop_key, dropout_key = jax.random.split(jax.random.fold_in(step_key, state.step))
+def _optimiser(
+    learning_rate: float, momentum: float, weight_decay: float, total: int
+) -> optax.GradientTransformation:
+    """SGD for `total` steps; see `DROPS`."""
+    drops = {max(1, round(part * total)): 0.1 for part in DROPS}
+    schedule = optax.piecewise_constant_schedule(learning_rate, drops)
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum))
 
-        def loss_fn(params):
-            crops = random_crops(crop_key, images, crop_size)
-            logits, _ = model.apply({"params": params}, crops, train=True,
-                                    rngs={"dropout": dropout_key})  # fmt: skip
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return (losses * readable).sum() / jnp.maximum(readable.sum(), 1)
 
-        loss, grads = jax.value_and_grad(loss_fn)(state.params)
-        updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return StreamState(params, opt_state, state.step + 1), loss
+def create_state(
+    model: nn.Module, tx: optax.GradientTransformation, key: jax.Array, crop_size: int
+) -> StreamState:
+    """Fresh parameters and their optimiser state."""
+    params = model.init(key, jnp.zeros((1, crop_size, crop_size, 3)))["params"]
+    return StreamState(params, tx.init(params), jnp.zeros((), jnp.int32))
 
+
+def _restore_or_create(create: Callable[[], StreamState], checkpoint_dir, mesh: Mesh
+                       ) -> StreamState:  # fmt: skip
     everywhere = sharding.replicated(mesh)
-    saved = checkpoint_dir and checkpoint.restore_latest(
-        checkpoint_dir, jax.eval_shape(init), everywhere
-    )
-    state = saved[1] if saved else jax.device_put(jax.jit(init)(), everywhere)
+    abstract = jax.eval_shape(create)
+    saved = checkpoint_dir and checkpoint.restore_latest(checkpoint_dir, abstract, everywhere)
+    return saved[1] if saved else jax.device_put(jax.jit(create)(), everywhere)
+
+
+def train_step(
+    model: nn.Module, tx: optax.GradientTransformation, key: jax.Array, crop_size: int,
+    state: StreamState, images: jax.Array, labels: jax.Array, readable: jax.Array,
+) -> tuple[StreamState, jax.Array]:  # fmt: skip
+    """One step of the optimiser.
+
+    Args:
+      model, tx, crop_size: what is trained, and how.
+      key: of all steps; this one's is made from it and `state.step`.
+      state: before the step.
+      images: (batch, h, w, 3).
+      labels: (batch,) int.
+      readable: (batch,) float, 0 for an image that counts for nothing.
+
+    Returns:
+      (the state after it, the mean loss of the images that count).
+    """
+    crop_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+
+    def loss_fn(params):
+        crops = random_crops(crop_key, images, crop_size)
+        rngs = {"dropout": dropout_key}
+        logits, _ = model.apply({"params": params}, crops, train=True, rngs=rngs)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return (losses * readable).sum() / jnp.maximum(readable.sum(), 1)
+
+    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return StreamState(params, opt_state, state.step + 1), loss
+
+
+def _run_steps(run_step, state: StreamState, batches: Iterable, total: int, *, mesh: Mesh,
+               name: str, report: Callable[[int, jax.Array], None], checkpoint_dir,
+               checkpoint_seconds: float) -> StreamState:  # fmt: skip
+    """Takes the steps that are left of `total`, one per batch; reports and saves on the way."""
     first, last_saved = int(state.step), time.monotonic()
     with Progress(total, name, "step") as progress:
         progress.update(first)
-        batches = _batches(source, order_key, first, total, num_batches, batch_size)
         for step, batch in enumerate(batches, start=first + 1):
             state, loss = run_step(state, *jax.device_put(batch, sharding.split(mesh)))
             progress.update(step)
             if step % max(1, total // 100) == 0 or step == total:
-                if not np.isfinite(loss):
-                    raise InputError(f"{name}: the loss is {loss} at step {step}; the learning rate"
-                                     f" ({learning_rate}) may be too large")  # fmt: skip
-                if log is not None:
-                    log(step, loss=float(loss))
+                report(step, loss)
             due = step == total or time.monotonic() - last_saved > checkpoint_seconds
             if checkpoint_dir and due:
                 checkpoint.save(checkpoint_dir, step, state)
                 last_saved = time.monotonic()
     return state
+
+
+def _report(name: str, learning_rate: float, log, step: int, loss: jax.Array) -> None:
+    if not np.isfinite(loss):
+        raise InputError(f"{name}: the loss is {loss} at step {step}; the learning rate"
+                         f" ({learning_rate}) may be too large")  # fmt: skip
+    if log is not None:
+        log(step, loss=float(loss))
 
 
 def _check(source, crop_size, num_epochs, batch_size, num_batches, learning_rate, mesh) -> None:

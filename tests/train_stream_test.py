@@ -1,6 +1,11 @@
 """Tests for ../intriguing/train_stream.py"""
 
 import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +18,7 @@ from intriguing.models.layer_graph import LayerGraph, chain, conv_relu
 from intriguing.models.layers import Conv, Dense, Dropout
 from intriguing.predict import predict
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZE, CROP, NUM = 8, 6, 34
 KEY = jax.random.key(3)
 OPTIONS = {"crop_size": CROP, "num_epochs": 6, "batch_size": 8, "learning_rate": 0.05}
@@ -25,8 +31,7 @@ def tiny():
     return LayerGraph(tuple(nodes))
 
 
-@pytest.fixture(scope="module")
-def source():
+def dark_and_bright():
     """Dark images and bright ones; number 5 cannot be read and is labelled wrong."""
     rng = np.random.default_rng(0)
     labels = (np.arange(NUM) % 2).astype(np.int32)
@@ -40,6 +45,11 @@ def source():
         return found, readable & ~bad
 
     return whole._replace(read=read)
+
+
+@pytest.fixture(scope="module")
+def source():
+    return dark_and_bright()
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +88,58 @@ def test_a_resumed_run_is_the_whole_run(source, fitted, tmp_path):
     assert checkpoint.restore_latest(tmp_path, again)[0] == 24
     train_stream.fit(tiny(), source._replace(read=source.read), KEY, checkpoint_dir=tmp_path,
                      log=pytest.fail, **OPTIONS)  # fmt: skip
+
+
+EIGHT = """
+import json, sys
+import jax
+import train_stream_test as shared
+from intriguing import sharding, train_stream
+
+class Stop(Exception):
+    pass
+
+def stop(step, **_):
+    if step == 10:
+        raise Stop
+
+def fit(**options):
+    options = {**shared.OPTIONS, **options}
+    mesh = sharding.make_mesh(8)
+    return train_stream.fit(shared.tiny(), source, shared.KEY, mesh=mesh, **options)
+
+source, steps = shared.dark_and_bright(), []
+whole = fit()
+try:
+    fit(checkpoint_dir=sys.argv[1], checkpoint_seconds=0, log=stop)
+except Stop:
+    resumed = fit(checkpoint_dir=sys.argv[1], log=lambda step, loss: steps.append(step))
+leaves = [jax.tree.leaves(state.params) for state in (whole, resumed)]
+print(json.dumps({
+    "whole": [leaf.ravel().tolist() for leaf in leaves[0]],
+    "resumed": [leaf.ravel().tolist() for leaf in leaves[1]],
+    "spread": [len(each[0].sharding.device_set) for each in leaves],
+    "first step": steps[0],
+}))
+"""
+
+
+def test_eight_devices_train_what_one_does_and_resume(fitted, tmp_path):
+    env = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))),
+    }
+    run = subprocess.run([sys.executable, "-c", EIGHT, str(tmp_path)], env=env,
+                         capture_output=True, text=True, check=False, timeout=300)  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["spread"] == [8, 8] and found["first step"] == 10
+    assert found["resumed"] == found["whole"]
+    for one, eight in zip(jax.tree.leaves(fitted.params), found["whole"], strict=True):
+        # Sums of a batch in another order, through 24 steps.
+        np.testing.assert_allclose(eight, np.ravel(one), rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_read_counts_for_nothing(source, fitted):
