@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intriguing import attack, results, train, train_loop
+from intriguing import attack, results, shards, train, train_loop
 from intriguing.errors import InputError
 from intriguing.experiments import EXPERIMENTS, run_experiment
 
@@ -154,7 +154,7 @@ def test_numbers_are_those_of_the_shards(digits):
             ("refined", "av_min_distortion, refined"),
         ):
             parts = [
-                results.load_arrays(workdir / "results" / name / protocol / shard)
+                shards.load_arrays(workdir / "results" / name / protocol / shard)
                 for shard in ("000000-000002.npz", "000002-000004.npz")
             ]
             arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -215,7 +215,7 @@ def count_calls(monkeypatch, stop_at=None):
 def test_a_damaged_shard_is_computed_again(digits, tmp_path, monkeypatch, how):
     config, workdir, summary = copied(digits, tmp_path)
     shard = workdir / "results" / "FC10(1)" / "paper" / "000002-000004.npz"
-    before = results.load_arrays(shard)
+    before = shards.load_arrays(shard)
     content = shard.read_bytes()
     middle = len(content) // 2
     if how == "deleted":
@@ -230,7 +230,7 @@ def test_a_damaged_shard_is_computed_again(digits, tmp_path, monkeypatch, how):
     again = run_experiment(config, workdir)
     assert calls == [[2, 3]]
     assert tables_of(again) == tables_of(summary)
-    after = results.load_arrays(shard)
+    after = shards.load_arrays(shard)
     assert after.keys() == before.keys()
     for name, array in before.items():
         np.testing.assert_array_equal(after[name], array, err_msg=name)

@@ -13,7 +13,7 @@ LAYERS = (
         *("errors", "progress", "data", "data_files", "data_tfds", "models", "lbfgs_step"),
         *("box_lbfgs", "metrics", "sharding", "checkpoint", "results", "report", "report_html"),
         *("figures", "predict", "penalty_search", "targets", "train_loop"),
-        *("results_page", "charts", "operator_norms", "data_stream"),
+        *("results_page", "charts", "operator_norms", "data_stream", "shards"),
         *(
             "objective",
             "engine",

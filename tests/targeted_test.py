@@ -14,7 +14,7 @@ from configs import (
     imagenet_attack,
     imagenet_units,
 )
-from intriguing import attack, data_stream, eight_bit, import_weights, models, results, units
+from intriguing import attack, data_stream, eight_bit, import_weights, models, units
 from intriguing.data_files import decode_image
 from intriguing.errors import InputError
 from intriguing.experiments import run_experiment
@@ -276,16 +276,3 @@ def test_every_level_survives_its_own_rounding():
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     np.testing.assert_array_equal(eight_bit.to_uint8(eight_bit.from_uint8(levels)), levels)
     assert eight_bit.to_uint8(np.array([-0.1, 1.1])).tolist() == [0, 255]
-
-
-def test_rows_that_stay_on_disk(tmp_path):
-    def compute(start, stop):
-        rows = np.arange(start, stop)
-        return {"small": rows, "large": 10 * rows[:, None] + np.arange(3)}
-
-    arrays = results.map_shards(tmp_path, 7, 3, compute, on_disk=("large",))
-    assert list(arrays) == ["small"] and arrays["small"].tolist() == list(range(7))
-    found = results.read_rows(tmp_path, [6, 0, 1], ["large"])["large"]
-    assert found[:, 0].tolist() == [60, 0, 10]
-    with pytest.raises(InputError, match="has no row 7"):
-        results.read_rows(tmp_path, [7], ["large"])

@@ -20,6 +20,7 @@ from intriguing import (
     models,
     results,
     sharding,
+    shards,
     train,
     train_stream,
 )
@@ -203,7 +204,7 @@ def attack_images(config, logits_fn, dataset, name: str, workdir: Path, mesh, pr
 
     directory = workdir / "results" / name / protocol
     with Progress(num_images, f"attacking {name} ({protocol})") as progress:
-        return results.map_shards(
+        return shards.map_shards(
             directory, num_images, config.shard_size, compute, progress=progress.update
         )
 

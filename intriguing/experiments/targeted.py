@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from intriguing import attack, eight_bit, figures, metrics, report, results, transfer
+from intriguing import attack, eight_bit, figures, metrics, report, results, shards, transfer
 from intriguing.data_stream import Source
 from intriguing.errors import InputError
 from intriguing.experiments import build
@@ -67,7 +67,7 @@ def _classify(config, name: str, logits_fn, source: Source, workdir: Path) -> np
         return {"predictions": np.where(readable, classes, UNREADABLE).astype(np.int32)}
 
     with Progress(num, f"classifying with {name}") as progress:
-        arrays = results.map_shards(
+        arrays = shards.map_shards(
             workdir / "results" / "classes" / name, num, config.shard_size, compute,
             progress=progress.update,
         )  # fmt: skip
@@ -136,7 +136,7 @@ def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Pa
         }  # fmt: skip
 
     with Progress(len(chosen), f"attacking {victim.name}") as progress:
-        return results.map_shards(
+        return shards.map_shards(
             workdir / "results" / victim.name, len(chosen), config.attack_shard_size, compute,
             progress=progress.update, on_disk=LARGE,
         )  # fmt: skip
@@ -247,7 +247,7 @@ def _figure(config, victim: Victim, attacked, source: Source, workdir: Path):
     chosen, arrays = attacked
     rows = np.flatnonzero(arrays["success"])[: config.num_shown]
     images, _ = source.read(chosen[rows])
-    adv = results.read_rows(workdir / "results" / victim.name, rows, ["adv_images"])["adv_images"]
+    adv = shards.read_rows(workdir / "results" / victim.name, rows, ["adv_images"])["adv_images"]
     names = [source.class_names[label].split(",")[0] for label in source.labels[chosen[rows]]]
     target = source.class_names[config.attack.target_class].split(",")[0]
     path = workdir / "figures" / f"figure5_{victim.name}.png"

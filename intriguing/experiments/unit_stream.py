@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import metrics, results, units
+from intriguing import metrics, shards, units
 from intriguing.errors import InputError
 from intriguing.experiments import build
 from intriguing.experiments.outcome import Outcome
@@ -105,7 +105,7 @@ def project(config, trained, layer: str, shape, source, key, workdir: Path) -> d
         return {**arrays, "readable": readable}
 
     with Progress(num, f"units of {layer}") as progress:
-        return results.map_shards(
+        return shards.map_shards(
             workdir / "results" / "units" / layer, num, config.shard_size, compute,
             progress=progress.update,
         )  # fmt: skip
