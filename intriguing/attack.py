@@ -165,7 +165,7 @@ def minimal_perturbation(
                   num_margins=num_margins)  # fmt: skip
     options = Options(num_penalties, maxiter, tol, rtol, history_size, squared_norm)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
-    logits_fn = jax.device_put(predict.as_partial(logits_fn), sharding.replicated(mesh))
+    logits_fn = sharding.place(predict.as_partial(logits_fn), mesh)
     batch_size = search.choose_num_lanes(arrays[0], num_lanes, mesh)
     slow_loops = predict.has_slow_loops(logits_fn, arrays[0], mesh)
     run = search.SOLVERS[solver]

@@ -33,7 +33,8 @@ def choose_num_lanes(images, num_lanes: int | None, mesh) -> int:
     if num_lanes is None:
         budget = LANE_PIXELS.get(mesh.devices.flat[0].platform, LANE_PIXELS["gpu"])
         num_lanes = int(np.clip(budget // max(images[0].size, 1), 8, 8192))
-    return min(num_lanes, -(-len(images) // mesh.size)) * mesh.size
+    num_shards = sharding.num_shards(mesh)
+    return min(num_lanes, -(-len(images) // num_shards)) * num_shards
 
 
 @sharding.jit(static_argnames=("mesh", "image_shape"))
@@ -116,7 +117,8 @@ def batched(
     lanes = empty_lanes(
         num_lanes, images[0].size, arrays[1][0].size, images.dtype, options.history_size
     )
-    clock = jnp.zeros(mesh.size, jnp.int32)
+    num_shards = sharding.num_shards(mesh)
+    clock = jnp.zeros(num_shards, jnp.int32)
     lanes, clock = jax.device_put((lanes, clock), sharding.split(mesh))
     length, num_busy, num_done = QUEUE_LENGTH * num_lanes, 0, 0
     run = run_engine
@@ -136,7 +138,9 @@ def batched(
         num_done += len(kept)
         yield Finished(*(array[kept] for array in finished))
     if utilisation is not None:
-        num_steps = int(np.asarray(clock, np.int64).sum()) * (num_lanes // mesh.size)
+        num_steps = int(np.asarray(clock, np.int64).sum()) * (
+            num_lanes // sharding.num_shards(mesh)
+        )
         utilisation(Utilisation(num_busy, num_steps))
 
 
@@ -163,7 +167,9 @@ def make_queue(arrays, start: int, length: int, mesh) -> Queue:
     """Images from `start` on, flat, dealt out among the devices; padded with index -1."""
     index = np.arange(start, start + length)
     index = np.where(index < len(arrays[0]), index, -1)
-    index = index.reshape(-1, mesh.size).T.ravel()  # dealt round: the last chunk is even too
+    index = index.reshape(
+        -1, sharding.num_shards(mesh)
+    ).T.ravel()  # dealt round: the last chunk is even too
     images, lower, upper = (array[index].reshape(length, -1) for array in arrays[:3])
     queue = Queue(index.astype(np.int32), images, lower, upper, arrays[3][index])
     return jax.device_put(queue, sharding.split(mesh))

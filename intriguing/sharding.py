@@ -1,4 +1,4 @@
-"""The device mesh: one data axis, and the only shard_map of the house.
+"""The device mesh: an axis for data, one for networks too large for a device; the only shard_map.
 
 On a CPU each core can be a device (`use_cores`): a program of small operations gains little from a
 second thread, whereas two programs with a thread each do not wait for one another.
@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable
 from concurrent import futures
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from intriguing import progress
 from intriguing.errors import InputError
 
 DATA = "data"
+MODEL = "model"
 
 
 def use_cores(num_cores: int | None = None) -> None:
@@ -35,22 +37,74 @@ def use_cores(num_cores: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", count)
 
 
-def make_mesh(num_devices: int | None = None) -> Mesh:
-    """A mesh with one axis, "data", over the first `num_devices` devices (default: all of them).
+def make_mesh(num_devices: int | None = None, model_devices: int = 1) -> Mesh:
+    """A mesh over the first `num_devices` devices (default: all of them).
+
+    Its axis "data" divides images. With `model_devices` > 1 there is a second one, "model", of that
+    size: as many devices work on the same images, each with its rows of the weights.
 
     Raises:
-      InputError: there are fewer devices than asked for.
+      InputError: there are fewer devices than asked for, or they cannot be grouped so.
     """
     devices = jax.devices()
     num_devices = len(devices) if num_devices is None else num_devices
     if not 1 <= num_devices <= len(devices):
         raise InputError(f"num_devices is {num_devices}: this machine has 1 to {len(devices)}")
-    return _mesh_of(devices[:num_devices])
+    if model_devices < 1 or num_devices % model_devices:
+        raise InputError(
+            f"model_devices is {model_devices}: it must divide the {num_devices} devices"
+        )
+    return _mesh_of(devices[:num_devices], model_devices)
 
 
-def _mesh_of(devices) -> Mesh:
+def _mesh_of(devices, model_devices: int = 1) -> Mesh:
+    shape, names = (len(devices) // model_devices,), (DATA,)
+    if model_devices > 1:
+        shape, names = (*shape, model_devices), (DATA, MODEL)
     # Auto axes: on Explicit ones (the default of make_mesh) jaxopt's while loops do not trace.
-    return jax.make_mesh((len(devices),), (DATA,), (AxisType.Auto,), devices=tuple(devices))
+    return jax.make_mesh(shape, names, (AxisType.Auto,) * len(names), devices=tuple(devices))
+
+
+def num_shards(mesh: Mesh) -> int:
+    """Parts that images are divided into."""
+    return mesh.shape[DATA]
+
+
+def by_rows(mesh: Mesh) -> NamedSharding:
+    """Sharding of weights whose leading axis is divided along the model axis, if there is one."""
+    return NamedSharding(mesh, PartitionSpec(MODEL if MODEL in mesh.axis_names else None))
+
+
+def place(tree, mesh: Mesh):
+    """Puts a copy of each array on every device; those that lie on this mesh stay as they are."""
+
+    def put(array):
+        there = getattr(getattr(array, "sharding", None), "mesh", None) == mesh
+        return array if there else jax.device_put(array, replicated(mesh))
+
+    return jax.tree.map(put, tree)
+
+
+def build_rows(make_row: Callable, shape: tuple[int, ...], dtype, mesh: Mesh) -> jax.Array:
+    """An array of `shape` with rows `make_row(i)`, each made on the device that is to hold it.
+
+    Nothing but the array and one row per device is in memory. `make_row` must be traceable.
+
+    Raises:
+      InputError: the rows do not divide among the devices.
+    """
+    num_parts = mesh.shape.get(MODEL, 1)
+    if shape[0] % num_parts:
+        raise InputError(f"model_devices is {num_parts}: it must divide {shape[0]} rows of weights")
+    num = shape[0] // num_parts
+
+    def on_device():
+        first = jax.lax.axis_index(MODEL) * num if num_parts > 1 else 0
+        rows = jnp.zeros((num, *shape[1:]), dtype)
+        return jax.lax.fori_loop(0, num, lambda i, x: x.at[i].set(make_row(first + i)), rows)
+
+    specs = {"in_specs": (), "out_specs": by_rows(mesh).spec}
+    return jax.jit(jax.shard_map(on_device, mesh=mesh, check_vma=False, **specs))()
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -134,14 +188,16 @@ def map_devices(fn, mesh: Mesh):
     """Runs `fn(shared, *args)` on each device: `shared` is replicated, each of `args` is split.
 
     There is no communication, so that loops inside `fn` end independently on each device. The
-    leading axes of `args` and of the outputs are divided among the devices.
+    leading axes of `args` and of the outputs are divided along the data axis. Along a model axis
+    XLA divides the work, as the arrays of `shared` are laid out there.
     """
 
     def mapped(shared, *args):
         specs = (PartitionSpec(), *(PartitionSpec(DATA) for _ in args))
         body = jax.shard_map(
-            fn, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(DATA), check_vma=False
-        )
+            fn, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(DATA), axis_names={DATA},
+            check_vma=False,
+        )  # fmt: skip
         return body(shared, *args)
 
     return mapped

@@ -1,0 +1,170 @@
+"""Training of QuocNet without labels: reconstruction and sparsity (Le et al. 2011, 2012).
+
+A stage's filters W, untied and overlapping, minimise over the images x that it is given
+
+    |W^T W x - x|^2 + sparsity_weight * sum_j sqrt(EPSILON + pooled squares_j(W x))
+
+which needs no decoder and no orthogonal filters. Stages are trained one after the other, each on
+what those below it give.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from intriguing import checkpoint, sharding, stream_loop
+from intriguing.data_stream import Source
+from intriguing.models import quocnet
+from intriguing.models.quocnet import QuocNet, Stage
+from intriguing.stream_loop import StreamState
+
+EPSILON = 1e-3  # makes the root smooth at 0
+
+
+def costs(kernel: jax.Array, x: jax.Array, stage: Stage) -> tuple[jax.Array, jax.Array]:
+    """(reconstruction error, sparsity cost) of each image x: (batch,) both; see the module.
+
+    Args:
+      kernel: filters of the stage.
+      x: (batch, h, w, c), what they are applied to.
+      stage: its sizes.
+    """
+    responses, transpose = jax.vjp(lambda x: quocnet.untied_filters(x, kernel, stage), x)
+    (reconstruction,) = transpose(responses)
+    pooled = quocnet.pool_squares(responses, stage.pool, stage.pool_stride)
+    error = ((reconstruction - x) ** 2).sum(axis=(1, 2, 3))
+    return error, jnp.sqrt(EPSILON + pooled).sum(axis=(1, 2, 3))
+
+
+def fit(
+    model: QuocNet,
+    source: Source,
+    key: jax.Array,
+    *,
+    crop_size: int,
+    num_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    sparsity_weight: float,
+    mesh: Mesh | None = None,
+    checkpoint_dir: str | Path | None = None,
+    checkpoint_seconds: float = 600.0,
+    name: str = "training",
+    log: Callable[..., None] | None = None,
+) -> dict[str, dict[str, jax.Array]]:
+    """Trains the stages bottom to top, each for `num_epochs`, on random crops and mirror images.
+
+    Args:
+      model: whose stages are trained; its classifier is not.
+      source: images; their labels are not looked at.
+      key: PRNG key.
+      crop_size: pixels of the network's input.
+      num_epochs, batch_size, learning_rate: of Adam, whose rate falls to 0 along a cosine.
+      sparsity_weight: see the module.
+      mesh: batches are divided along its data axis, weights by rows along its model axis.
+      checkpoint_dir: where to save and resume, a folder per stage; default: nowhere.
+      checkpoint_seconds, name: as in `train_stream.fit`.
+      log: called as `log(step, stage1=cost of an image)`.
+
+    Returns:
+      {"stage1": {"kernel": ...}, ...}, laid out on the mesh.
+
+    Raises:
+      InputError: as `stream_loop`; rows of weights that the model axis cannot share.
+    """
+    mesh = sharding.make_mesh(1) if mesh is None else mesh
+    num_steps = stream_loop.check_sizes(
+        source, crop_size=crop_size, num_epochs=num_epochs, batch_size=batch_size,
+        learning_rate=learning_rate, mesh=mesh,
+    )  # fmt: skip
+    tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+    params: dict[str, dict[str, jax.Array]] = {}
+    input_shape = (crop_size, crop_size, source.read(range(1))[0].shape[-1])
+    for i, shape in enumerate(kernel_shapes(model, input_shape)):
+        init_key, order_key, step_key = jax.random.split(jax.random.fold_in(key, i), 3)
+        layer = quocnet.stage_name(i)
+        folder = Path(checkpoint_dir) / layer if checkpoint_dir else None
+        state = _restore_or_create(init_key, shape, tx, folder, mesh)
+        step = functools.partial(train_step, model, i, tx, sparsity_weight, step_key, crop_size)
+        state = stream_loop.run_steps(
+            functools.partial(jax.jit(step, donate_argnums=1), params), state, source, order_key,
+            num_steps=num_steps, batch_size=batch_size, mesh=mesh, checkpoint_dir=folder,
+            checkpoint_seconds=checkpoint_seconds, name=f"{name}, {layer}",
+            log=log and (lambda step, loss, layer=layer: log(step, **{layer: loss})),
+        )  # fmt: skip
+        params = {**params, layer: {"kernel": state.params["kernel"]}}
+    return params
+
+
+def init(
+    model: QuocNet, input_shape: tuple[int, int, int], key: jax.Array, mesh: Mesh
+) -> dict[str, dict[str, jax.Array]]:
+    """Random filters of all stages, each device making its rows: what `fit` starts from."""
+    shapes, params = kernel_shapes(model, input_shape), {}
+    for i, shape in enumerate(shapes):
+        init_key, _, _ = jax.random.split(jax.random.fold_in(key, i), 3)
+        params[quocnet.stage_name(i)] = {"kernel": init_kernel(init_key, shape, mesh)}
+    return params
+
+
+def init_kernel(key: jax.Array, shape: tuple[int, ...], mesh: Mesh) -> jax.Array:
+    """Filters drawn row by row, so that they do not depend on the devices that share them."""
+
+    def row(i):
+        return quocnet.init_kernel(jax.random.fold_in(key, i), shape[1:])
+
+    return sharding.build_rows(row, shape, jnp.float32, mesh)
+
+
+def kernel_shapes(model: QuocNet, input_shape: tuple[int, int, int]) -> list[tuple[int, ...]]:
+    """Shapes of the filters of all stages for images of `input_shape`; nothing is computed."""
+    images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    return [params[quocnet.stage_name(i)]["kernel"].shape for i in range(len(model.stages))]
+
+
+def _restore_or_create(key, shape, tx, folder: Path | None, mesh: Mesh) -> StreamState:
+    def layout(array):
+        return sharding.by_rows(mesh) if array.ndim == len(shape) else sharding.replicated(mesh)
+
+    def state_of(kernel):
+        params = {"kernel": kernel}
+        return StreamState(params, tx.init(params), jnp.zeros((), jnp.int32))
+
+    abstract = jax.eval_shape(state_of, jax.ShapeDtypeStruct(shape, jnp.float32))
+    layouts = jax.tree.map(layout, abstract)
+    saved = folder and checkpoint.restore_latest(folder, abstract, layouts)
+    if saved:
+        return saved[1]
+    create = jax.jit(state_of, donate_argnums=0, out_shardings=layouts)
+    return create(init_kernel(key, shape, mesh))
+
+
+def train_step(
+    model: QuocNet, index: int, tx: optax.GradientTransformation, sparsity_weight: float,
+    key: jax.Array, crop_size: int, below: dict, state: StreamState, images: jax.Array,
+    labels: jax.Array, readable: jax.Array,
+) -> tuple[StreamState, jax.Array]:  # fmt: skip
+    """One step for stage `index` of the model; those below it, with the filters `below`, stay.
+
+    Returns:
+      (the state after it, the mean cost of the images that count).
+    """
+    del labels
+    crops = stream_loop.random_crops(jax.random.fold_in(key, state.step), images, crop_size)
+    x = quocnet.run_stages(model, below, crops, index)
+
+    def loss_fn(params):
+        error, sparsity = costs(params["kernel"], x, model.stages[index])
+        cost = error + sparsity_weight * sparsity
+        return (cost * readable).sum() / jnp.maximum(readable.sum(), 1)
+
+    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return StreamState(params, opt_state, state.step + 1), loss
