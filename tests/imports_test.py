@@ -13,7 +13,7 @@ LAYERS = (
         *("errors", "progress", "data", "data_files", "data_tfds", "models", "lbfgs_step"),
         *("box_lbfgs", "metrics", "sharding", "checkpoint", "results", "report", "report_html"),
         *("figures", "predict", "penalty_search", "targets", "train_loop"),
-        *("results_page", "charts", "operator_norms", "data_stream", "shards"),
+        *("results_page", "charts", "operator_norms", "data_stream", "shards", "stream_loop"),
         *(
             "objective",
             "engine",
@@ -26,7 +26,7 @@ LAYERS = (
     },
     {
         *("train", "attack", "transfer", "units", "lipschitz", "import_weights", "eight_bit"),
-        "train_stream",
+        *("train_stream", "rica", "logistic"),
     },
     {"adversarial_training"},
     {"experiments", ""},  # "" is intriguing/__init__.py, should there be one
