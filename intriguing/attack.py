@@ -148,7 +148,8 @@ def minimal_perturbation(
       num_margins: classes beside the target that each of them takes into account.
       num_lanes: images that each device works on at a time; default: `search.choose_num_lanes`.
         Memory: about 2 history_size + 14 images per lane, plus the network's activations.
-      mesh: devices to use (`sharding.make_mesh`); default: one.
+      mesh: devices to use (`sharding.make_mesh`); default: one. They divide either the images or,
+        with a model axis over all of them, the weights that lie on it.
       progress: called now and then with the number of images done.
       utilisation: called once with the engine's lane steps.
 
@@ -165,6 +166,7 @@ def minimal_perturbation(
                   num_margins=num_margins)  # fmt: skip
     options = Options(num_penalties, maxiter, tol, rtol, history_size, squared_norm)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
+    sharding.check_independent(mesh)
     logits_fn = sharding.place(predict.as_partial(logits_fn), mesh)
     batch_size = search.choose_num_lanes(arrays[0], num_lanes, mesh)
     slow_loops = predict.has_slow_loops(logits_fn, arrays[0], mesh)

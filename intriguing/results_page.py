@@ -15,7 +15,7 @@ from intriguing import report, results
 from intriguing.errors import InputError
 
 ORDER = ("cross_model", "cross_training_set", "unit_analysis", "adversarial_training",
-         "targeted_attack", "streamed_units", "spectral_analysis")  # fmt: skip
+         "targeted_attack", "streamed_units", "quocnet_attack", "spectral_analysis")  # fmt: skip
 INTRO = """# Results
 
 The tables and figures of the paper that this project reproduces, the paper's number beside ours in

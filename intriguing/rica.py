@@ -9,6 +9,7 @@ what those below it give.
 """
 
 import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from jax.sharding import Mesh
 
 from intriguing import checkpoint, sharding, stream_loop
 from intriguing.data_stream import Source
+from intriguing.errors import InputError
 from intriguing.models import quocnet
 from intriguing.models.quocnet import QuocNet, Stage
 from intriguing.stream_loop import StreamState
@@ -86,8 +88,12 @@ def fit(
     params: dict[str, dict[str, jax.Array]] = {}
     input_shape = (crop_size, crop_size, source.read(range(1))[0].shape[-1])
     for i, shape in enumerate(kernel_shapes(model, input_shape)):
-        init_key, order_key, step_key = jax.random.split(jax.random.fold_in(key, i), 3)
         layer = quocnet.stage_name(i)
+        finished = checkpoint_dir and _load_layer(checkpoint_dir, layer, shape, mesh)
+        if finished:
+            params[layer] = finished
+            continue
+        init_key, order_key, step_key = jax.random.split(jax.random.fold_in(key, i), 3)
         folder = Path(checkpoint_dir) / layer if checkpoint_dir else None
         state = _restore_or_create(init_key, shape, tx, folder, mesh)
         step = functools.partial(train_step, model, i, tx, sparsity_weight, step_key, crop_size)
@@ -97,8 +103,36 @@ def fit(
             checkpoint_seconds=checkpoint_seconds, name=f"{name}, {layer}",
             log=log and (lambda step, loss, layer=layer: log(step, **{layer: loss})),
         )  # fmt: skip
-        params = {**params, layer: {"kernel": state.params["kernel"]}}
+        params[layer] = state.params
+        if folder:
+            checkpoint.save(Path(checkpoint_dir) / "filters" / layer, num_steps, state.params)
+            shutil.rmtree(folder)
     return params
+
+
+def load(
+    model: QuocNet, input_shape: tuple[int, int, int], checkpoint_dir: str | Path, mesh: Mesh
+) -> dict[str, dict[str, jax.Array]]:
+    """The filters that a `fit` with this `checkpoint_dir` has left there, laid out on the mesh.
+
+    Raises:
+      InputError: some are missing, damaged, or those of other stages.
+    """
+    params = {}
+    for i, shape in enumerate(kernel_shapes(model, input_shape)):
+        layer = quocnet.stage_name(i)
+        params[layer] = _load_layer(checkpoint_dir, layer, shape, mesh)
+        if params[layer] is None:
+            raise InputError(f"{checkpoint_dir}: no filters of {layer}: was its training finished?")
+    return params
+
+
+def _load_layer(folder: str | Path, layer: str, shape, mesh: Mesh) -> dict[str, jax.Array] | None:
+    abstract = {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    saved = checkpoint.restore_latest(
+        Path(folder) / "filters" / layer, abstract, sharding.by_rows(mesh)
+    )
+    return saved and saved[1]
 
 
 def init(
@@ -138,7 +172,11 @@ def _restore_or_create(key, shape, tx, folder: Path | None, mesh: Mesh) -> Strea
 
     abstract = jax.eval_shape(state_of, jax.ShapeDtypeStruct(shape, jnp.float32))
     layouts = jax.tree.map(layout, abstract)
-    saved = folder and checkpoint.restore_latest(folder, abstract, layouts)
+    described = jax.tree.map(
+        lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
+        abstract, layouts,
+    )  # fmt: skip
+    saved = folder and checkpoint.restore_latest(folder, described)
     if saved:
         return saved[1]
     create = jax.jit(state_of, donate_argnums=0, out_shardings=layouts)

@@ -37,11 +37,11 @@ def use_cores(num_cores: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", count)
 
 
-def make_mesh(num_devices: int | None = None, model_devices: int = 1) -> Mesh:
+def make_mesh(num_devices: int | None = None, model_devices: int | None = 1) -> Mesh:
     """A mesh over the first `num_devices` devices (default: all of them).
 
-    Its axis "data" divides images. With `model_devices` > 1 there is a second one, "model", of that
-    size: as many devices work on the same images, each with its rows of the weights.
+    Its axis "data" divides images. With `model_devices` > 1 (None: all) there is a second one,
+    "model", of that size: as many devices work on the same images, each with its rows of weights.
 
     Raises:
       InputError: there are fewer devices than asked for, or they cannot be grouped so.
@@ -50,6 +50,7 @@ def make_mesh(num_devices: int | None = None, model_devices: int = 1) -> Mesh:
     num_devices = len(devices) if num_devices is None else num_devices
     if not 1 <= num_devices <= len(devices):
         raise InputError(f"num_devices is {num_devices}: this machine has 1 to {len(devices)}")
+    model_devices = num_devices if model_devices is None else model_devices
     if model_devices < 1 or num_devices % model_devices:
         raise InputError(
             f"model_devices is {model_devices}: it must divide the {num_devices} devices"
@@ -68,6 +69,18 @@ def _mesh_of(devices, model_devices: int = 1) -> Mesh:
 def num_shards(mesh: Mesh) -> int:
     """Parts that images are divided into."""
     return mesh.shape[DATA]
+
+
+def check_independent(mesh: Mesh) -> None:
+    """Raises InputError for a mesh on which loops that end independently would wait for ever.
+
+    Devices that share weights exchange rows of activations, XLA lets all of a mesh take part in
+    that, and some would have left the loop.
+    """
+    if MODEL in mesh.axis_names and num_shards(mesh) > 1:
+        raise InputError(
+            f"model_devices is {mesh.shape[MODEL]}: an attack needs 1 or all {mesh.size} devices"
+        )
 
 
 def by_rows(mesh: Mesh) -> NamedSharding:

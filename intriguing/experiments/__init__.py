@@ -6,6 +6,7 @@ from pathlib import Path
 from intriguing import results, sharding
 from intriguing.errors import InputError
 from intriguing.experiments.adversarial import adversarial_training
+from intriguing.experiments.cars import quocnet_attack
 from intriguing.experiments.check import check_config
 from intriguing.experiments.cross_model import cross_model
 from intriguing.experiments.cross_training_set import cross_training_set
@@ -23,6 +24,7 @@ EXPERIMENTS = {
     "unit_analysis": unit_analysis,  # figures 1 and 2
     "streamed_units": streamed_units,  # figures 3 and 4
     "targeted_attack": targeted_attack,  # figure 5
+    "quocnet_attack": quocnet_attack,  # figure 6
     "spectral_analysis": spectral_analysis,  # table 5
 }
 
@@ -44,7 +46,7 @@ def run_experiment(
     # Through JSON: a tuple that was read back from config.json must compare equal.
     results.check_workdir(workdir, json.loads(config.to_json()))
     sharding.use_cores(num_devices)
-    mesh = sharding.make_mesh(num_devices)
+    mesh = sharding.make_mesh(num_devices, config.get("model_devices", 1) or None)
     logger.info("%s in %s, %s", config.experiment, workdir, versions())
     outcome = EXPERIMENTS[config.experiment](config, workdir, mesh)
     return write_outcome(config, workdir, outcome, command)

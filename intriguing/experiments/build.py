@@ -19,11 +19,13 @@ from intriguing import (
     lipschitz,
     models,
     results,
+    rica,
     sharding,
     shards,
     train,
     train_stream,
 )
+from intriguing.models import quocnet
 from intriguing.progress import Progress, logger
 
 
@@ -83,6 +85,39 @@ def large_model(config, name: str, workdir: Path, mesh) -> Trained:
         name=f"training {name}", log=metrics_logger(workdir, name), **options,
     )  # fmt: skip
     return Trained(model, jax.device_get(state.params))
+
+
+def quocnet_model(spec, num_classes: int) -> quocnet.QuocNet:
+    """The network of a spec of the family "quocnet"."""
+    sizes = (spec[field] for field in quocnet.Stage._fields)
+    stages = tuple(quocnet.Stage(*stage) for stage in zip(*sizes, strict=True))
+    return quocnet.QuocNet(stages, num_classes, spec.input_norm)
+
+
+def quocnet_filters(config, model: quocnet.QuocNet, workdir: Path, mesh) -> dict:
+    """Its filters: from a folder, "random", or learned from the images of `config.unlabelled`."""
+    (name,) = config.model_names
+    spec, size = config.models[name], config.data.image_size
+    input_shape, key = (size, size, 3), jax.random.key(config.seed)
+    if spec.weights == "random":
+        logger.warning("%s has random filters: nothing was learned", name)
+        return rica.init(model, input_shape, key, mesh)
+    if spec.weights:
+        return rica.load(model, input_shape, spec.weights, mesh)
+    options = {"image_size": size, "data_dir": config.data.dir or None,
+               "download": config.data.download}  # fmt: skip
+    if config.unlabelled.name:
+        options["data_dir"] = config.unlabelled.dir or None
+        source = data_stream.open_source(config.unlabelled.name, "train", **options)
+    else:
+        source = data_stream.of_dataset(load_data(config)[0])
+    return rica.fit(
+        model, source, key, crop_size=size, num_epochs=spec.num_epochs,
+        batch_size=spec.batch_size, learning_rate=spec.learning_rate,
+        sparsity_weight=spec.sparsity_weight, mesh=mesh,
+        checkpoint_dir=workdir / "checkpoints" / name, name=f"training {name}",
+        log=metrics_logger(workdir, name),
+    )  # fmt: skip
 
 
 def any_model(config, names, workdir: Path, mesh) -> dict[str, Trained]:

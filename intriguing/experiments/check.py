@@ -4,7 +4,9 @@ import os
 
 from intriguing import adversarial_training, attack_inputs, models, targets
 from intriguing.errors import InputError
+from intriguing.experiments import build
 from intriguing.experiments.build import TRAIN, attack_options
+from intriguing.models import quocnet
 from intriguing.train_loop import check_options
 
 
@@ -28,6 +30,8 @@ def check_config(config) -> None:
 def _check_model(config, spec) -> None:
     if spec.family == "large":
         return _check_large(config, spec)
+    if spec.family == "quocnet":
+        return _check_quocnet(config, spec)
     if spec.family not in TRAIN:
         raise InputError(f'family is "{spec.family}": it must be one of {", ".join(TRAIN)}')
     is_plain = spec.family != "autoencoder_classifier"
@@ -59,6 +63,29 @@ def _check_large(config, spec) -> None:
             " prepares: pip install tensorflow, then --config.data.name=imagenette"
             " --config.data.download=True --config.data.dir=FOLDER"
         )
+
+
+def _check_quocnet(config, spec) -> None:
+    """Sizes that do not fit are said with the stage they are of."""
+    lengths = {field: len(spec[field]) for field in quocnet.Stage._fields}
+    if len(set(lengths.values())) > 1 or not lengths["field"]:
+        raise InputError(f"each of {', '.join(lengths)} needs a number per stage, not {lengths}")
+    size, stages = config.data.image_size, build.quocnet_model(spec, 2).stages
+    for i, stage in enumerate(stages, start=1):
+        if min(stage._replace(pad=1)) < 1 or stage.pad < 0:
+            raise InputError(f"stage {i}: sizes must be at least 1 (pad: 0), not {stage}")
+        rows = stage.num_rows(size)
+        if rows < 1:
+            raise InputError(f"stage {i}: field {stage.field} is larger than its input, {size}")
+        size = -(-rows // stage.pool_stride)
+    if spec.input_norm < 0 or not spec.sparsity_weight >= 0:
+        raise InputError("input_norm and sparsity_weight must be 0 or more")
+    if config.classifier.num_views < 1 or config.classifier.max_shift < 0:
+        raise InputError("classifier.num_views must be at least 1, max_shift at least 0")
+    if config.baselines and config.data.image_size % 16:
+        raise InputError("baselines: data.image_size must be a multiple of 16")
+    if not config.classifier.weight_decay > 0:
+        raise InputError("classifier.weight_decay must be positive")
 
 
 def _check_attack(options: dict) -> None:
