@@ -3,8 +3,9 @@
 python launch.py --config=configs/quocnet_attack.py --config.data.dir=FOLDER
 
 FOLDER holds one .npz file with x_train, y_train, x_test, y_test (64 pixels; class 1 is the car).
-:full builds the network of 2012 at its full size, 1.3 billion parameters for 200 pixels. Its filters
-are random unless --config.models.QuocNet.weights=WORKDIR/checkpoints/QuocNet names trained ones.
+:full builds the network of 2012 at its full size, 1.3 billion parameters for 200 pixels. Filters
+are then random, unless --config.models.QuocNet.weights=WORKDIR/checkpoints/QuocNet names trained
+ones.
 """
 
 import os

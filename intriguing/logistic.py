@@ -35,7 +35,7 @@ def fit(
     """
     features = jnp.asarray(features).reshape(len(features), -1)
     mean = features.mean(axis=0)
-    features = features - mean
+    features = features - mean[None]
     scale = jnp.maximum(jnp.sqrt((features**2).mean()), jnp.finfo(features.dtype).tiny)
     weights, bias = _minimise(
         features / scale, jnp.asarray(labels), num_classes, weight_decay, max_iters, tol
@@ -48,7 +48,8 @@ def fit(
 def _minimise(features, labels, num_classes, weight_decay, max_iters, tol):
     def loss_fn(params):
         weights, bias = params
-        losses = optax.softmax_cross_entropy_with_integer_labels(features @ weights + bias, labels)
+        logits = features @ weights + bias[None]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean() + weight_decay / 2 * (weights**2).sum()
 
     solver = optax.lbfgs()

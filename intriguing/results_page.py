@@ -1,8 +1,9 @@
 """RESULTS.md, made from the summaries of finished runs: python -m intriguing.results_page runs/*
 
 Each run's summary.json becomes results/<run>.json, its figures go to docs/results/<run>/, and the
-page is made from those, or without arguments from all that is in results/. Numbers are never typed:
-results/<run>.md, if there is one, says in words why ours and the paper's differ.
+page is made from those, or without arguments from all that is in results/. Figures of a run on
+somebody's photographs (`PRIVATE` data) stay in the run. Numbers are never typed: results/<run>.md,
+if there is one, says in words why ours and the paper's differ.
 """
 
 import json
@@ -16,6 +17,7 @@ from intriguing.errors import InputError
 
 ORDER = ("cross_model", "cross_training_set", "unit_analysis", "adversarial_training",
          "targeted_attack", "streamed_units", "quocnet_attack", "spectral_analysis")  # fmt: skip
+PRIVATE = ("image_folder", "npz")  # data sets of the user's own
 INTRO = """# Results
 
 The tables and figures of the paper that this project reproduces, the paper's number beside ours in
@@ -35,12 +37,13 @@ def collect(runs: Sequence[Path], root: Path) -> None:
         try:
             text = (run / "summary.json").read_text()
             summary = json.loads(text)
+            private = json.loads((run / "config.json").read_text())["data"]["name"] in PRIVATE
         except (OSError, ValueError) as error:
             raise InputError(f"{run}: no finished run: run its config first") from error
         results.write_atomic(root / "results" / f"{run.name}.json", text)
         folder = root / "docs" / "results" / run.name
         shutil.rmtree(folder, ignore_errors=True)
-        for path, _ in summary["figures"]:
+        for path, _ in [] if private else summary["figures"]:
             results.write_atomic(folder / Path(path).name, (run / path).read_bytes())
 
 
@@ -53,7 +56,8 @@ def page(root: Path, names: Sequence[str] = ()) -> str:
     parts = [INTRO, overview(summaries.values())]
     for name, summary in summaries.items():
         words = root / "results" / f"{name}.md"
-        parts.append(section(name, summary, words.read_text() if words.is_file() else ""))
+        shown = {path.name for path in (root / "docs" / "results" / name).glob("*.png")}
+        parts.append(section(name, summary, words.read_text() if words.is_file() else "", shown))
     return "\n".join(parts)
 
 
@@ -81,8 +85,8 @@ def anchor(title: str) -> str:
     return kept.replace(" ", "-")
 
 
-def section(name: str, summary: dict, words: str) -> str:
-    """Everything about one run."""
+def section(name: str, summary: dict, words: str, shown: Collection[str]) -> str:
+    """Everything about one run; of its figures those that are `shown`, and what the others are."""
     versions = ", ".join(f"{key} {value}" for key, value in summary["versions"].items())
     phases = ", ".join(
         f"{phase} {report.format_cell(seconds, 'seconds')}"
@@ -100,7 +104,13 @@ def section(name: str, summary: dict, words: str) -> str:
         report.to_markdown(report.Table.from_dict(table)) for table in summary["tables"].values()
     ]
     for path, caption in summary["figures"]:
-        parts.append(f"![{caption}](docs/results/{name}/{Path(path).name})\n\n{caption}\n")
+        file = Path(path).name
+        if file in shown:
+            parts.append(f"![{caption}](docs/results/{name}/{file})\n\n{caption}\n")
+        else:
+            parts.append(
+                f"(`{path}` of the run, which shows the data, is not kept here.) {caption}\n"
+            )
     return "\n".join(parts)
 
 

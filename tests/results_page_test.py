@@ -16,7 +16,7 @@ TABLE = report.Table(
 )  # fmt: skip
 
 
-def finished_run(folder: Path, name: str, **differences) -> Path:
+def finished_run(folder: Path, name: str, data: str = "mnist", **differences) -> Path:
     summary = {
         "experiment": "cross_model", "title": f"Title of {name}",
         "command": f"python launch.py --config=configs/{name}.py",
@@ -28,6 +28,7 @@ def finished_run(folder: Path, name: str, **differences) -> Path:
     (folder / name / "figures").mkdir(parents=True)
     (folder / name / "figures" / "a.png").write_bytes(b"png")
     (folder / name / "summary.json").write_text(json.dumps(summary))
+    (folder / name / "config.json").write_text(json.dumps({"data": {"name": data}}))
     return folder / name
 
 
@@ -56,6 +57,18 @@ def test_a_quick_run_says_so(tmp_path, monkeypatch):
     results_page.main([str(finished_run(tmp_path / "runs", "first", quick=True))])
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.count("QUICK") >= 2 and "These are not results" in text
+
+
+def test_photographs_of_the_user_stay_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results_page.main([str(finished_run(tmp_path / "runs", "first", data="image_folder"))])
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert (
+        "12.5%" in text
+        and "`figures/a.png` of the run, which shows the data, is not kept here.) A caption."
+        in text
+    )
+    assert "![" not in text and not list(tmp_path.glob("docs/**/*.png"))
 
 
 def test_no_finished_run(tmp_path, monkeypatch, capsys):

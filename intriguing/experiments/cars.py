@@ -195,16 +195,19 @@ def _figure6(config, attacks, test_set, workdir: Path):
         rows = np.flatnonzero(arrays["success"])[: config.num_shown]
         images, adv = chosen.images[rows], arrays["adv_images"][rows]
         answers = [test_set.class_names[label] for label in arrays["target_labels"][rows]]
+        difference = np.abs(adv - images)
+        factors = 1 / difference.max(axis=(1, 2, 3), keepdims=True)
         groups.append(figures.ImageGroup("", [
             figures.ImageRow("original", images, [name] * len(rows)),
             figures.ImageRow("adversarial", adv, answers),
-            figures.ImageRow("difference\n|x| times 10", np.clip(10 * np.abs(adv - images), 0, 1)),
+            figures.ImageRow("absolute\ndifference", difference * factors,
+                             [f"times {factor:.0f}" for factor in factors.ravel()]),
         ]))  # fmt: skip
     path = workdir / "figures" / "figure6.png"
     figures.image_grid(path, groups, f"Figure 6: {NAME}")
     return path, (
         "Figure 6: images that are recognised, adversarial ones that are not (what the network "
-        "calls them beneath each), and the absolute difference, magnified ten times."
+        "calls them beneath each), and the absolute difference, magnified until its largest is 1."
     )
 
 
