@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # configs import configs.default
 
-LARGE = ("imagenet_", "alexnet_")  # targeted_test.py runs them on small networks
+LARGE = ("imagenet_", "alexnet_", "quocnet_")  # targeted_test.py runs them on small networks
 CONFIGS = sorted(
     path
     for path in (ROOT / "configs").glob("[!_]*.py")
