@@ -96,6 +96,7 @@ def conv_net(features: tuple[int, ...], num_units: int) -> ConfigDict:
         "features": features,
         "num_units": num_units,
         "weight_decay": {},
+        "lipschitz_weight": 0.0,  # of the sum of the layers' squared operator norms
     })  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def _train_autoencoder_classifier(spec, dataset: data.Dataset, key, options) -> 
 def _train_conv_net(spec, dataset: data.Dataset, key, options) -> Trained:
     model = models.ConvNet(tuple(spec.features), spec.num_units, len(dataset.class_names))
     options["weight_decay"] = spec.weight_decay
-    options["penalty_fn"] = _penalty_fn(model, dataset, spec.get("lipschitz_weight", 0.0))
+    options["penalty_fn"] = _penalty_fn(model, dataset, spec.lipschitz_weight)
     return Trained(model, train.fit(model, dataset, key, **options).params)
 
 
