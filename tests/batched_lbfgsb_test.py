@@ -56,8 +56,12 @@ BOXES = {
 
 @pytest.fixture
 def x64():
+    """Double precision, compiled as users have it: in a flat valley the last digits decide."""
+    quick = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
     with jax.enable_x64(True):
         yield
+    jax.config.update("jax_disable_most_optimizations", quick)
 
 
 def scipy_minimum(fun, start, lower, upper):

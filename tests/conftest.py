@@ -2,13 +2,24 @@
 
 `.ci/run` sets INTRIGUING_DATA_REQUIRED=1. Such a skip says "INTRIGUING_DATA" in its reason. And
 arrays of different ranks do not add up unless somebody wrote the axes.
+
+Most of the time of small problems is XLA's: it compiles quickly here, and keeps what it compiled
+for the next run and for the processes that tests start.
 """
 
 import os
+from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")  # before anybody imports jax
+SETTINGS = {
+    "JAX_NUMPY_RANK_PROMOTION": "raise",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".pytest_cache" / "xla"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+}
+for name, value in SETTINGS.items():  # before anybody imports jax
+    os.environ.setdefault(name, value)
 REQUIRED = os.environ.get("INTRIGUING_DATA_REQUIRED") == "1"
 
 

@@ -94,27 +94,29 @@ def test_contrast_normalisation_ignores_brightness_and_contrast():
 def test_a_flat_image_gives_zeros_and_no_nan():
     model = QuocNet((Stage(3, 2, 1, 2), Stage(3, 2, 1, 2)), input_norm=3)
     images = jnp.full((1, 8, 8, 3), 0.5)
-    variables = model.init(jax.random.key(0), images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
 
+    @jax.jit
     def loss(images):
         return model.apply(variables, images)[0].sum()
 
     assert np.isfinite(loss(images))
-    assert np.isfinite(jax.grad(loss)(images)).all()
+    assert np.isfinite(jax.jit(jax.grad(loss))(images)).all()
 
 
 def test_activations_are_named_and_shaped():
     stages = (Stage(4, 3, 2, 2, pool_stride=2), Stage(3, 5, 1, 2))
     model = QuocNet(stages, num_classes=4)
     images = RNG.uniform(size=(2, 16, 16, 3)).astype(np.float32)
-    variables = model.init(jax.random.key(0), images)
-    logits, activations = model.apply(variables, images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    logits, activations = jax.jit(model.apply)(variables, images)
     assert logits.shape == (2, 4)
     assert {k: v.shape for k, v in activations.items()} == {
         "stage1": (2, 4, 4, 3), "stage2": (2, 4, 4, 5),
     }  # fmt: skip
     for num, name in enumerate(activations, start=1):
-        found = quocnet.run_stages(model, variables["params"], images, num)
+        run = jax.jit(quocnet.run_stages, static_argnums=(0, 3))
+        found = run(model, variables["params"], images, num)
         np.testing.assert_allclose(found, activations[name], rtol=1e-5, atol=1e-5)
 
 
