@@ -17,6 +17,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.title = ""  # heading of the report
     config.quick = argument == "quick"  # a small version: the report says so
     config.seed = 0  # of everything random: weights, batches, targets, noise
+    config.model_devices = 1  # that share a network's weights by rows (QuocNet's); 0: all of them
     config.num_seeds = 1  # runs with seed, seed + 1, ...; for experiments that give a spread
 
     config.data = data = ConfigDict()

@@ -29,7 +29,7 @@ def get_config(argument: str = ""):
     config.unlabelled = ConfigDict({"name": "", "dir": ""})  # what filters learn from; "": data
     config.models = ConfigDict({"QuocNet": quocnet()})
     config.model_names = ("QuocNet",)
-    config.model_devices = 1  # devices that share the weights by rows; the others share images
+    config.num_evaluated = 0  # test images that are classified; 0: all of them
     config.classifier = classifier = ConfigDict()
     classifier.weight_decay = 1e-2
     classifier.num_views = 6  # of each training image, the first as it is, others mirrored, moved
@@ -51,8 +51,8 @@ def get_config(argument: str = ""):
         config.baselines = False
         config.attack.num_images = 2
         config.num_shown = 2
-        config.num_evaluated = 32  # test images that are classified
-        config.model_devices = 0  # all of them
+        config.num_evaluated = 32
+        config.model_devices = 0
     return config
 
 

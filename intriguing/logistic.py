@@ -26,7 +26,7 @@ def fit(
       features: (num, ...) floating, flattened here.
       labels: (num,) int.
       num_classes: units of the classifier.
-      weight_decay: positive: the minimum is then unique.
+      weight_decay: positive: the weights at the minimum are then unique.
       max_iters: steps, at most.
       tol: ends when the gradient is this short.
 

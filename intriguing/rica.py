@@ -93,21 +93,26 @@ def fit(
         if finished:
             params[layer] = finished
             continue
-        init_key, order_key, step_key = jax.random.split(jax.random.fold_in(key, i), 3)
+        init_key, order_key, step_key = _stage_keys(key, i)
         folder = Path(checkpoint_dir) / layer if checkpoint_dir else None
-        state = _restore_or_create(init_key, shape, tx, folder, mesh)
         step = functools.partial(train_step, model, i, tx, sparsity_weight, step_key, crop_size)
         state = stream_loop.run_steps(
-            functools.partial(jax.jit(step, donate_argnums=1), params), state, source, order_key,
+            functools.partial(jax.jit(step, donate_argnums=1), params),
+            _restore_or_create(init_key, shape, tx, folder, mesh), source, order_key,
             num_steps=num_steps, batch_size=batch_size, mesh=mesh, checkpoint_dir=folder,
             checkpoint_seconds=checkpoint_seconds, name=f"{name}, {layer}",
             log=log and (lambda step, loss, layer=layer: log(step, **{layer: loss})),
         )  # fmt: skip
         params[layer] = state.params
         if folder:
-            checkpoint.save(Path(checkpoint_dir) / "filters" / layer, num_steps, state.params)
+            _save_layer(checkpoint_dir, layer, num_steps, state.params)
             shutil.rmtree(folder)
     return params
+
+
+def _stage_keys(key: jax.Array, index: int) -> jax.Array:
+    """Of a stage's first filters, of the order of the images, and of its steps."""
+    return jax.random.split(jax.random.fold_in(key, index), 3)
 
 
 def load(
@@ -127,6 +132,10 @@ def load(
     return params
 
 
+def _save_layer(folder: str | Path, layer: str, num_steps: int, params: dict) -> None:
+    checkpoint.save(Path(folder) / "filters" / layer, num_steps, params)
+
+
 def _load_layer(folder: str | Path, layer: str, shape, mesh: Mesh) -> dict[str, jax.Array] | None:
     abstract = {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)}
     saved = checkpoint.restore_latest(
@@ -141,7 +150,7 @@ def init(
     """Random filters of all stages, each device making its rows: what `fit` starts from."""
     shapes, params = kernel_shapes(model, input_shape), {}
     for i, shape in enumerate(shapes):
-        init_key, _, _ = jax.random.split(jax.random.fold_in(key, i), 3)
+        init_key, _, _ = _stage_keys(key, i)
         params[quocnet.stage_name(i)] = {"kernel": init_kernel(init_key, shape, mesh)}
     return params
 
@@ -163,22 +172,21 @@ def kernel_shapes(model: QuocNet, input_shape: tuple[int, int, int]) -> list[tup
 
 
 def _restore_or_create(key, shape, tx, folder: Path | None, mesh: Mesh) -> StreamState:
-    def layout(array):
-        return sharding.by_rows(mesh) if array.ndim == len(shape) else sharding.replicated(mesh)
+    def laid_out(leaf):
+        has_rows = leaf.ndim == len(shape)  # the filters, and the optimiser's two means of them
+        layout = sharding.by_rows(mesh) if has_rows else sharding.replicated(mesh)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout)
 
     def state_of(kernel):
         params = {"kernel": kernel}
         return StreamState(params, tx.init(params), jnp.zeros((), jnp.int32))
 
     abstract = jax.eval_shape(state_of, jax.ShapeDtypeStruct(shape, jnp.float32))
-    layouts = jax.tree.map(layout, abstract)
-    described = jax.tree.map(
-        lambda leaf, layout: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
-        abstract, layouts,
-    )  # fmt: skip
-    saved = folder and checkpoint.restore_latest(folder, described)
+    abstract = jax.tree.map(laid_out, abstract)
+    saved = folder and checkpoint.restore_latest(folder, abstract)
     if saved:
         return saved[1]
+    layouts = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     create = jax.jit(state_of, donate_argnums=0, out_shardings=layouts)
     return create(init_kernel(key, shape, mesh))
 

@@ -138,9 +138,7 @@ def batched(
         num_done += len(kept)
         yield Finished(*(array[kept] for array in finished))
     if utilisation is not None:
-        num_steps = int(np.asarray(clock, np.int64).sum()) * (
-            num_lanes // sharding.num_shards(mesh)
-        )
+        num_steps = int(np.asarray(clock, np.int64).sum()) * (num_lanes // num_shards)
         utilisation(Utilisation(num_busy, num_steps))
 
 
@@ -167,9 +165,8 @@ def make_queue(arrays, start: int, length: int, mesh) -> Queue:
     """Images from `start` on, flat, dealt out among the devices; padded with index -1."""
     index = np.arange(start, start + length)
     index = np.where(index < len(arrays[0]), index, -1)
-    index = index.reshape(
-        -1, sharding.num_shards(mesh)
-    ).T.ravel()  # dealt round: the last chunk is even too
+    # Dealt round: the last chunk is even too.
+    index = index.reshape(-1, sharding.num_shards(mesh)).T.ravel()
     images, lower, upper = (array[index].reshape(length, -1) for array in arrays[:3])
     queue = Queue(index.astype(np.int32), images, lower, upper, arrays[3][index])
     return jax.device_put(queue, sharding.split(mesh))

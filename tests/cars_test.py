@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import quocnet_attack
+from configs import digits, quocnet_attack
 from intriguing import data
 from intriguing.errors import InputError
 from intriguing.experiments import cars, run_experiment
@@ -104,6 +104,27 @@ def test_sizes_that_do_not_fit(folder, tmp_path, name, value, message):
     config.models.QuocNet[name] = value
     with pytest.raises(InputError, match=message):
         run_experiment(config, tmp_path, 1)
+
+
+def test_a_network_that_the_experiment_has_no_room_for(folder, tmp_path):
+    config = config_of(folder)
+    config.experiment = "cross_model"
+    with pytest.raises(InputError, match="only quocnet_attack has room for it, not cross_model"):
+        run_experiment(config, tmp_path, 1)
+    config = digits.get_config()
+    config.experiment = "quocnet_attack"
+    with pytest.raises(InputError, match="it must be QuocNet alone"):
+        run_experiment(config, tmp_path / "other", 1)
+
+
+def test_other_images_to_learn_from(folder, tmp_path):
+    config = config_of(folder)
+    config.baselines, config.unlabelled.name = False, "digits"  # grey ones
+    with pytest.raises(InputError, match=r"unlabelled: images are \(16, 16, 1\), those of data"):
+        run_experiment(config, tmp_path / "grey", 1)
+    config.unlabelled.name, config.unlabelled.dir = "npz", str(folder)
+    summary = run_experiment(config, tmp_path / "same", 1)
+    assert summary["tables"]["figure6"]["rows"]
 
 
 def test_views_are_moved_and_mirrored():

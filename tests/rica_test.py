@@ -1,11 +1,6 @@
 """Tests for ../intriguing/rica.py: the objective, what is learned, resuming; eight devices."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import devices
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +11,6 @@ from intriguing.errors import InputError
 from intriguing.models import quocnet
 from intriguing.models.quocnet import QuocNet, Stage
 
-ROOT = Path(__file__).resolve().parents[1]
 KEY = jax.random.key(0)
 NET = QuocNet((Stage(3, 3, 1, 2, pool=3, norm=3), Stage(3, 2, 1, 2, pool=3, norm=3)), input_norm=3)
 OPTIONS = {
@@ -110,7 +104,7 @@ import json
 import jax, numpy as np
 from intriguing import attack, models, rica, sharding
 from intriguing.errors import InputError
-from tests.rica_test import KEY, NET, OPTIONS, source_of
+from rica_test import KEY, NET, OPTIONS, source_of
 
 found = {}
 images = source_of().read(range(5))[0]
@@ -130,24 +124,17 @@ for num, model_devices in ((1, 1), (8, 8), (8, 4)):
     except InputError as error:
         here["error"] = str(error)
     found[f"{num} {model_devices}"] = here
+try:
+    rica.fit(NET, source_of(size=9), KEY, **{**OPTIONS, "crop_size": 9}, mesh=mesh)
+except InputError as error:
+    found["rows"] = str(error)
 print(json.dumps(found))
 """
 
 
 @pytest.fixture(scope="module")
 def found():
-    env = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=env, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout.splitlines()[-1])
+    return devices.run(SCRIPT)
 
 
 @pytest.mark.parametrize("devices", ["8 8", "8 4"])
@@ -166,6 +153,10 @@ def test_an_attack_through_some_devices_is_refused(found):
     assert "model_devices is 4: an attack needs 1 or all 8 devices" in found["8 4"]["error"]
 
 
-def test_rows_that_cannot_be_shared():
+def test_rows_that_cannot_be_shared(found):
+    assert found["rows"] == "model_devices is 4: it must divide 9 rows of weights"
+
+
+def test_devices_that_cannot_be_grouped():
     with pytest.raises(InputError, match="must divide"):
         sharding.make_mesh(1, 2)

@@ -1,11 +1,6 @@
 """Tests for ../intriguing/sharding.py: eight CPU devices, in a process of their own."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import devices
 import jax
 import numpy as np
 import pytest
@@ -13,7 +8,6 @@ import pytest
 from intriguing import sharding
 from intriguing.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[1]
 NUM_IMAGES = 11  # not a multiple of 8: the batch is padded
 
 SCRIPT = """
@@ -63,26 +57,15 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found():
-    env = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(NUM_IMAGES)],
-        env=env, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout.splitlines()[-1])
+    return devices.run(SCRIPT, str(NUM_IMAGES))
 
 
-def test_the_process_has_eight_devices(found):
+def test_the_process_has_devices(found):
     assert found["num_devices"] == 8
 
 
 @pytest.mark.parametrize("way", ["8", "8 in steps"])
-def test_attack_on_eight_devices_is_that_on_one(found, way):
+def test_attack_on_devices_is_that_on_one(found, way):
     one, eight = ({k: np.array(v) for k, v in found[f"attack {n}"].items()} for n in (1, way))
     assert one["success"].shape == (NUM_IMAGES,) and one["success"].mean() > 0.7
     np.testing.assert_array_equal(eight["success"], one["success"])
@@ -94,7 +77,7 @@ def test_attack_on_eight_devices_is_that_on_one(found, way):
 
 
 @pytest.mark.parametrize("batch_size", [16, 12])  # 12 images on 8 devices: uneven
-def test_training_on_eight_devices_is_close_to_one(found, batch_size):
+def test_training_on_devices_is_close_to_one(found, batch_size):
     assert found["spread 8"] == 8 and found["spread 1"] == 1
     params = (found[f"params {batch_size} {num}"] for num in (1, 8))
     for one, eight in zip(*params, strict=True):
@@ -117,7 +100,7 @@ def test_no_devices(num_devices):
 
 
 CORES = """
-import os, jax
+import json, os, jax
 from intriguing import sharding
 os.sched_getaffinity = lambda pid: {0, 1, 2}
 sharding.use_cores(NUM)
@@ -126,7 +109,7 @@ sharding.use_cores(1)  # too late
 found.append(len(jax.devices()))
 mesh = sharding.make_mesh()
 found += [sharding.are_cores(mesh), sharding.whole_batches(mesh).size]
-print(found)
+print(json.dumps(found))
 """
 
 
@@ -138,11 +121,7 @@ print(found)
     ("2", "--xla_force_host_platform_device_count=4", [4, 4, True, 1]),
 ])  # fmt: skip
 def test_cores_as_devices(num, flags, expected):
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
-    run = subprocess.run([sys.executable, "-c", CORES.replace("NUM", num)], env=env,
-                         capture_output=True, text=True, check=False, timeout=120)  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.strip() == str(expected)
+    assert devices.run(CORES.replace("NUM", num), flags=flags) == expected
 
 
 JOBS = """
@@ -199,16 +178,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def jobs():
-    env = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-    }
-    run = subprocess.run([sys.executable, "-c", JOBS], env=env, capture_output=True, text=True,
-                         check=False, timeout=120)  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout.splitlines()[-1])
+    return devices.run(JOBS, num=2)
 
 
 def test_jobs_run_side_by_side_each_on_a_device(jobs):

@@ -1,12 +1,8 @@
 """Tests for ../intriguing/train_stream.py"""
 
 import itertools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import devices
 import jax
 import numpy as np
 import pytest
@@ -18,7 +14,6 @@ from intriguing.models.layer_graph import LayerGraph, chain, conv_relu
 from intriguing.models.layers import Conv, Dense, Dropout
 from intriguing.predict import predict
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZE, CROP, NUM = 8, 6, 34
 KEY = jax.random.key(3)
 OPTIONS = {"crop_size": CROP, "num_epochs": 6, "batch_size": 8, "learning_rate": 0.05}
@@ -124,17 +119,8 @@ print(json.dumps({
 """
 
 
-def test_eight_devices_train_what_one_does_and_resume(fitted, tmp_path):
-    env = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))),
-    }
-    run = subprocess.run([sys.executable, "-c", EIGHT, str(tmp_path)], env=env,
-                         capture_output=True, text=True, check=False, timeout=300)  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    found = json.loads(run.stdout.splitlines()[-1])
+def test_devices_train_what_one_does_and_resume(fitted, tmp_path):
+    found = devices.run(EIGHT, str(tmp_path))
     assert found["spread"] == [8, 8] and found["first step"] == 10
     assert found["resumed"] == found["whole"]
     for one, eight in zip(jax.tree.leaves(fitted.params), found["whole"], strict=True):

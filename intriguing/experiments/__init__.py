@@ -46,7 +46,7 @@ def run_experiment(
     # Through JSON: a tuple that was read back from config.json must compare equal.
     results.check_workdir(workdir, json.loads(config.to_json()))
     sharding.use_cores(num_devices)
-    mesh = sharding.make_mesh(num_devices, config.get("model_devices", 1) or None)
+    mesh = sharding.make_mesh(num_devices, config.model_devices or None)
     logger.info("%s in %s, %s", config.experiment, workdir, versions())
     outcome = EXPERIMENTS[config.experiment](config, workdir, mesh)
     return write_outcome(config, workdir, outcome, command)

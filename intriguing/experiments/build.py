@@ -25,6 +25,7 @@ from intriguing import (
     train,
     train_stream,
 )
+from intriguing.errors import InputError
 from intriguing.models import quocnet
 from intriguing.progress import Progress, logger
 
@@ -94,25 +95,30 @@ def quocnet_model(spec, num_classes: int) -> quocnet.QuocNet:
     return quocnet.QuocNet(stages, num_classes, spec.input_norm)
 
 
-def quocnet_filters(config, model: quocnet.QuocNet, workdir: Path, mesh) -> dict:
-    """Its filters: from a folder, "random", or learned from the images of `config.unlabelled`."""
-    (name,) = config.model_names
-    spec, size = config.models[name], config.data.image_size
-    input_shape, key = (size, size, 3), jax.random.key(config.seed)
+def quocnet_filters(
+    config, name: str, model: quocnet.QuocNet, train_set: data.Dataset, workdir: Path, mesh
+) -> dict:
+    """Its filters: from a folder, "random", or learned without labels.
+
+    From the images of `config.unlabelled`; if that names none, from those of `train_set`.
+    """
+    spec, input_shape = config.models[name], train_set.images.shape[1:]
+    key = jax.random.key(config.seed)
     if spec.weights == "random":
         logger.warning("%s has random filters: nothing was learned", name)
         return rica.init(model, input_shape, key, mesh)
     if spec.weights:
         return rica.load(model, input_shape, spec.weights, mesh)
-    options = {"image_size": size, "data_dir": config.data.dir or None,
-               "download": config.data.download}  # fmt: skip
+    source = data_stream.of_dataset(train_set)
     if config.unlabelled.name:
-        options["data_dir"] = config.unlabelled.dir or None
-        source = data_stream.open_source(config.unlabelled.name, "train", **options)
-    else:
-        source = data_stream.of_dataset(load_data(config)[0])
+        source = data_stream.open_source(
+            config.unlabelled.name, "train", image_size=config.data.image_size,
+            data_dir=config.unlabelled.dir or None, download=config.data.download,
+        )  # fmt: skip
+        if (shape := source.read(range(1))[0].shape[1:]) != input_shape:
+            raise InputError(f"unlabelled: images are {shape}, those of data {input_shape}")
     return rica.fit(
-        model, source, key, crop_size=size, num_epochs=spec.num_epochs,
+        model, source, key, crop_size=config.data.image_size, num_epochs=spec.num_epochs,
         batch_size=spec.batch_size, learning_rate=spec.learning_rate,
         sparsity_weight=spec.sparsity_weight, mesh=mesh,
         checkpoint_dir=workdir / "checkpoints" / name, name=f"training {name}",

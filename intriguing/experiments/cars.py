@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from intriguing import charts, data, figures, logistic, metrics, models, report, results, rica
+from intriguing.errors import InputError
 from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.models import quocnet
@@ -14,7 +15,7 @@ from intriguing.predict import choose_batch_size, predict
 from intriguing.progress import Progress, logger
 
 VIEWS = 1004  # purpose of a key, beside those of `build`
-NAME = "QuocNet"
+NAME = "QuocNet"  # the one network of such a config
 
 
 class Scored(NamedTuple):
@@ -27,11 +28,13 @@ class Scored(NamedTuple):
 
 def quocnet_attack(config, workdir: Path, mesh) -> Outcome:
     """Learns filters without labels, a classifier on top of them, and attacks both classes."""
+    if tuple(config.model_names) != (NAME,):
+        raise InputError(f"model_names is {', '.join(config.model_names)}: it must be {NAME} alone")
     spec, (train_set, test_set) = config.models[NAME], build.load_data(config)
-    test_set = data.take(test_set, slice(config.get("num_evaluated", 0) or None))
+    test_set = data.take(test_set, slice(config.num_evaluated or None))
     model = build.quocnet_model(spec, len(train_set.class_names))
     with build.timed(workdir, "learning filters"):
-        filters = build.quocnet_filters(config, model, workdir, mesh)
+        filters = build.quocnet_filters(config, NAME, model, train_set, workdir, mesh)
     num_views, max_shift = config.classifier.num_views, config.classifier.max_shift
     views = make_views(train_set, num_views, max_shift, build.key_for(config, VIEWS))
     with build.timed(workdir, "classifiers"):
@@ -135,6 +138,8 @@ def _attack(config, logits_fn, test_set, workdir: Path, mesh) -> dict[str, tuple
             continue
         (arrays,) = build.attack_all(config, {name: logits_fn}, chosen, workdir, mesh).values()
         attacks[name] = data.take(chosen, slice(wanted or None)), arrays[name]
+    if not attacks:
+        raise InputError(f"{NAME} has none of the {len(right)} test images right")
     return attacks
 
 

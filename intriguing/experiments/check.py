@@ -5,7 +5,6 @@ import os
 from intriguing import adversarial_training, attack_inputs, models, targets
 from intriguing.errors import InputError
 from intriguing.experiments import build
-from intriguing.experiments.build import TRAIN, attack_options
 from intriguing.models import quocnet
 from intriguing.train_loop import check_options
 
@@ -22,7 +21,7 @@ def check_config(config) -> None:
         except InputError as error:
             raise InputError(f"models.{name}: {error}") from error
     for protocol in config.protocols:
-        _check_attack(attack_options(config, protocol))
+        _check_attack(build.attack_options(config, protocol))
     if config.shard_size < 1 or config.data.num_train < 0 or config.num_seeds < 1:
         raise InputError("shard_size and num_seeds must be at least 1, data.num_train at least 0")
 
@@ -32,8 +31,8 @@ def _check_model(config, spec) -> None:
         return _check_large(config, spec)
     if spec.family == "quocnet":
         return _check_quocnet(config, spec)
-    if spec.family not in TRAIN:
-        raise InputError(f'family is "{spec.family}": it must be one of {", ".join(TRAIN)}')
+    if spec.family not in build.TRAIN:
+        raise InputError(f'family is "{spec.family}": it must be one of {", ".join(build.TRAIN)}')
     is_plain = spec.family != "autoencoder_classifier"
     for part in [spec] if is_plain else [spec.autoencoder, spec.classifier]:
         settings = {**config.train, **part, **part.get("train", {})}
@@ -67,6 +66,8 @@ def _check_large(config, spec) -> None:
 
 def _check_quocnet(config, spec) -> None:
     """Sizes that do not fit are said with the stage they are of."""
+    if config.experiment != "quocnet_attack":
+        raise InputError(f"only quocnet_attack has room for it, not {config.experiment}")
     lengths = {field: len(spec[field]) for field in quocnet.Stage._fields}
     if len(set(lengths.values())) > 1 or not lengths["field"]:
         raise InputError(f"each of {', '.join(lengths)} needs a number per stage, not {lengths}")

@@ -117,8 +117,7 @@ def init_kernel(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
 def patches(x: jax.Array, stage: Stage) -> jax.Array:
     """Receptive fields of (batch, h, w, c): (rows, columns, batch, field * field * c).
 
-    Columns of a field are put together, then its rows: both copy contiguous runs, and their
-    transpose, which the gradient needs, is as cheap; that of a gather is not.
+    Columns of a field are put together, then its rows: both copy contiguous runs.
     """
     before = stage.pad // 2
     padding = (before, stage.pad - before)
@@ -169,7 +168,7 @@ def contrast_normalise(x: jax.Array, size: int) -> jax.Array:
 def _window_sums(x: jax.Array, line: jax.Array) -> jax.Array:
     """Sums around each pixel of (batch, h, w, maps), weighted by line x line; outside there is 0.
 
-    As sums of slices, which XLA fuses: its convolution of one map is slower, on a CPU by far.
+    Sums of slices along one axis, then the other: XLA fuses them.
     """
     size = len(line)
     for axis in (1, 2):
