@@ -10,7 +10,7 @@ what those below it give.
 
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -26,6 +26,7 @@ from intriguing.models.quocnet import QuocNet, Stage
 from intriguing.stream_loop import StreamState
 
 EPSILON = 1e-3  # makes the root smooth at 0
+START = 0.1  # length of filters before training: what the data never move stays faint
 
 
 def costs(kernel: jax.Array, x: jax.Array, stage: Stage) -> tuple[jax.Array, jax.Array]:
@@ -52,7 +53,7 @@ def fit(
     num_epochs: int,
     batch_size: int,
     learning_rate: float,
-    sparsity_weight: float,
+    sparsity_weights: Sequence[float],
     mesh: Mesh | None = None,
     checkpoint_dir: str | Path | None = None,
     checkpoint_seconds: float = 600.0,
@@ -67,7 +68,7 @@ def fit(
       key: PRNG key.
       crop_size: pixels of the network's input.
       num_epochs, batch_size, learning_rate: of Adam, whose rate falls to 0 along a cosine.
-      sparsity_weight: see the module.
+      sparsity_weights: one per stage; see the module.
       mesh: batches are divided along its data axis, weights by rows along its model axis.
       checkpoint_dir: where to save and resume, a folder per stage; default: nowhere.
       checkpoint_seconds, name: as in `train_stream.fit`.
@@ -87,7 +88,8 @@ def fit(
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
     params: dict[str, dict[str, jax.Array]] = {}
     input_shape = (crop_size, crop_size, source.read(range(1))[0].shape[-1])
-    for i, shape in enumerate(kernel_shapes(model, input_shape)):
+    shapes = kernel_shapes(model, input_shape)
+    for i, (shape, weight) in enumerate(zip(shapes, sparsity_weights, strict=True)):
         layer = quocnet.stage_name(i)
         finished = checkpoint_dir and _load_layer(checkpoint_dir, layer, shape, mesh)
         if finished:
@@ -95,7 +97,7 @@ def fit(
             continue
         init_key, order_key, step_key = _stage_keys(key, i)
         folder = Path(checkpoint_dir) / layer if checkpoint_dir else None
-        step = functools.partial(train_step, model, i, tx, sparsity_weight, step_key, crop_size)
+        step = functools.partial(train_step, model, i, tx, weight, step_key, crop_size)
         state = stream_loop.run_steps(
             functools.partial(jax.jit(step, donate_argnums=1), params),
             _restore_or_create(init_key, shape, tx, folder, mesh), source, order_key,
@@ -147,7 +149,7 @@ def _load_layer(folder: str | Path, layer: str, shape, mesh: Mesh) -> dict[str, 
 def init(
     model: QuocNet, input_shape: tuple[int, int, int], key: jax.Array, mesh: Mesh
 ) -> dict[str, dict[str, jax.Array]]:
-    """Random filters of all stages, each device making its rows: what `fit` starts from."""
+    """Random filters of all stages, of length 1, each device making its rows."""
     shapes, params = kernel_shapes(model, input_shape), {}
     for i, shape in enumerate(shapes):
         init_key, _, _ = _stage_keys(key, i)
@@ -178,7 +180,7 @@ def _restore_or_create(key, shape, tx, folder: Path | None, mesh: Mesh) -> Strea
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout)
 
     def state_of(kernel):
-        params = {"kernel": kernel}
+        params = {"kernel": START * kernel}
         return StreamState(params, tx.init(params), jnp.zeros((), jnp.int32))
 
     abstract = jax.eval_shape(state_of, jax.ShapeDtypeStruct(shape, jnp.float32))

@@ -37,8 +37,8 @@ def config_of(folder):
     config = quocnet_attack.get_config()
     config.data.dir, config.data.image_size = str(folder), SIZE
     sizes = {"field": (4, 3), "maps": (4, 4), "stride": (1, 1), "pad": (3, 2), "pool": (3, 3),
-             "pool_stride": (2, 2), "norm": (5, 3), "input_norm": 5, "num_epochs": 3,
-             "batch_size": 20}  # fmt: skip
+             "pool_stride": (2, 2), "norm": (5, 3), "norm_floor": (0.5, 0.5), "input_norm": 5,
+             "sparsity_weight": (1.0, 0.003), "num_epochs": 3, "batch_size": 20}  # fmt: skip
     for name, value in sizes.items():
         config.models.QuocNet[name] = value
     config.classifier.num_views, config.classifier.max_shift = 2, 1

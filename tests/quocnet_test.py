@@ -63,25 +63,29 @@ def test_l2_pool_has_a_gradient_at_zero():
     np.testing.assert_array_equal(grad, 0)
 
 
-def test_contrast_normalisation_is_that_of_a_loop():
+@pytest.mark.parametrize("per_map", [False, True])
+@pytest.mark.parametrize("floor", [0.01, 1.0])
+def test_contrast_normalisation_is_that_of_a_loop(floor, per_map):
     size, x = 5, RNG.normal(size=(2, 8, 9, 3))
     offsets = np.arange(size) - 2
     line = np.exp(-0.5 * (offsets / (size / 4)) ** 2)
 
     def mean(values):
-        out = np.zeros(values.shape[:3])
+        out = np.zeros(values.shape)
         for i in range(8):
             for j in range(9):
                 rows, columns = np.meshgrid(i + offsets, j + offsets, indexing="ij")
                 inside = (rows >= 0) & (rows < 8) & (columns >= 0) & (columns < 9)
                 weights = (line[:, None] * line)[inside]
-                picked = values[:, rows[inside], columns[inside]].mean(axis=-1)
-                out[:, i, j] = picked @ weights / weights.sum()
-        return out[..., None]
+                picked = values[:, rows[inside], columns[inside]]
+                out[:, i, j] = weights @ picked / weights.sum()
+        return out
 
-    centred = x - mean(x)
-    wanted = centred / np.maximum(np.sqrt(mean(centred**2)), quocnet.NORM_FLOOR)
-    found = quocnet.contrast_normalise(x.astype(np.float32), size)
+    centred = x - mean(x if per_map else x.mean(axis=-1, keepdims=True))
+    contrast = np.sqrt(mean((centred**2).mean(axis=-1, keepdims=True)))
+    assert (contrast < floor).any() == (floor == 1)
+    wanted = centred / np.maximum(contrast, floor)
+    found = quocnet.contrast_normalise(x.astype(np.float32), size, floor, per_map=per_map)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -14,7 +14,8 @@ from intriguing.models.quocnet import QuocNet, Stage
 KEY = jax.random.key(0)
 NET = QuocNet((Stage(3, 3, 1, 2, pool=3, norm=3), Stage(3, 2, 1, 2, pool=3, norm=3)), input_norm=3)
 OPTIONS = {
-    "crop_size": 8, "num_epochs": 6, "batch_size": 8, "learning_rate": 1e-2, "sparsity_weight": 0.1,
+    "crop_size": 8, "num_epochs": 6, "batch_size": 8, "learning_rate": 1e-2,
+    "sparsity_weights": (0.1, 0.1),
 }  # fmt: skip
 
 

@@ -96,20 +96,20 @@ def quocnet_model(spec, num_classes: int) -> quocnet.QuocNet:
 
 
 def quocnet_filters(
-    config, name: str, model: quocnet.QuocNet, train_set: data.Dataset, workdir: Path, mesh
+    config, name: str, model: quocnet.QuocNet, views: data.Dataset, workdir: Path, mesh
 ) -> dict:
     """Its filters: from a folder, "random", or learned without labels.
 
-    From the images of `config.unlabelled`; if that names none, from those of `train_set`.
+    From the images of `config.unlabelled`; if that names none, from `views` of the training images.
     """
-    spec, input_shape = config.models[name], train_set.images.shape[1:]
+    spec, input_shape = config.models[name], views.images.shape[1:]
     key = jax.random.key(config.seed)
     if spec.weights == "random":
         logger.warning("%s has random filters: nothing was learned", name)
         return rica.init(model, input_shape, key, mesh)
     if spec.weights:
         return rica.load(model, input_shape, spec.weights, mesh)
-    source = data_stream.of_dataset(train_set)
+    source = data_stream.of_dataset(views)
     if config.unlabelled.name:
         source = data_stream.open_source(
             config.unlabelled.name, "train", image_size=config.data.image_size,
@@ -120,7 +120,7 @@ def quocnet_filters(
     return rica.fit(
         model, source, key, crop_size=config.data.image_size, num_epochs=spec.num_epochs,
         batch_size=spec.batch_size, learning_rate=spec.learning_rate,
-        sparsity_weight=spec.sparsity_weight, mesh=mesh,
+        sparsity_weights=spec.sparsity_weight, mesh=mesh,
         checkpoint_dir=workdir / "checkpoints" / name, name=f"training {name}",
         log=metrics_logger(workdir, name),
     )  # fmt: skip

@@ -33,10 +33,10 @@ def quocnet_attack(config, workdir: Path, mesh) -> Outcome:
     spec, (train_set, test_set) = config.models[NAME], build.load_data(config)
     test_set = data.take(test_set, slice(config.num_evaluated or None))
     model = build.quocnet_model(spec, len(train_set.class_names))
-    with build.timed(workdir, "learning filters"):
-        filters = build.quocnet_filters(config, NAME, model, train_set, workdir, mesh)
     num_views, max_shift = config.classifier.num_views, config.classifier.max_shift
     views = make_views(train_set, num_views, max_shift, build.key_for(config, VIEWS))
+    with build.timed(workdir, "learning filters"):
+        filters = build.quocnet_filters(config, NAME, model, views, workdir, mesh)
     with build.timed(workdir, "classifiers"):
         classifier, scored = _classify(config, _features_fn(model, filters), views, test_set, NAME)
         scores = {f"{NAME}, trained" if spec.weights != "random" else f"{NAME}, random": scored}

@@ -68,19 +68,22 @@ def _check_quocnet(config, spec) -> None:
     """Sizes that do not fit are said with the stage they are of."""
     if config.experiment != "quocnet_attack":
         raise InputError(f"only quocnet_attack has room for it, not {config.experiment}")
-    lengths = {field: len(spec[field]) for field in quocnet.Stage._fields}
+    per_stage = (*quocnet.Stage._fields, "sparsity_weight")
+    lengths = {field: len(spec[field]) for field in per_stage}
     if len(set(lengths.values())) > 1 or not lengths["field"]:
         raise InputError(f"each of {', '.join(lengths)} needs a number per stage, not {lengths}")
     size, stages = config.data.image_size, build.quocnet_model(spec, 2).stages
     for i, stage in enumerate(stages, start=1):
-        if min(stage._replace(pad=1)) < 1 or stage.pad < 0:
+        if min(stage._replace(pad=1, norm_floor=1)) < 1 or stage.pad < 0:
             raise InputError(f"stage {i}: sizes must be at least 1 (pad: 0), not {stage}")
         rows = stage.num_rows(size)
         if rows < 1:
             raise InputError(f"stage {i}: field {stage.field} is larger than its input, {size}")
         size = -(-rows // stage.pool_stride)
-    if spec.input_norm < 0 or not spec.sparsity_weight >= 0:
+    if spec.input_norm < 0 or not min(spec.sparsity_weight) >= 0:
         raise InputError("input_norm and sparsity_weight must be 0 or more")
+    if not min(spec.norm_floor) > 0:
+        raise InputError("norm_floor must be positive")
     if config.classifier.num_views < 1 or config.classifier.max_shift < 0:
         raise InputError("classifier.num_views must be at least 1, max_shift at least 0")
     if config.baselines and config.data.image_size % 16:

@@ -10,13 +10,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+NORM_FLOOR = 0.01  # c of Le et al.
+
 
 class Stage(NamedTuple):
     """Sizes of one stage, in pixels of its input.
 
     Fields: `field`, side of a receptive field; `maps`, filters at each position; `stride` between
     fields; `pad`, rows and columns of zeros added to the input, half of them before it; `pool` and
-    `pool_stride`, of the L2 pooling windows; `norm`, side of the contrast normalisation window.
+    `pool_stride`, of the L2 pooling windows; `norm`, side of the contrast normalisation window;
+    `norm_floor`, the contrast below which nothing is amplified, in units of what is pooled.
     """
 
     field: int = 18
@@ -26,6 +29,7 @@ class Stage(NamedTuple):
     pool: int = 5
     pool_stride: int = 1
     norm: int = 5
+    norm_floor: float = NORM_FLOOR
 
     def num_rows(self, size: int) -> int:
         """Fields along a side of an input with `size` pixels."""
@@ -33,7 +37,6 @@ class Stage(NamedTuple):
 
 
 FULL = (Stage(), Stage(), Stage())  # of images (200, 200, 3)
-NORM_FLOOR = 0.01  # c of Le et al.: a smaller contrast is not amplified
 
 
 class QuocNet(nn.Module):
@@ -84,14 +87,14 @@ def stage_name(index: int) -> str:
 
 
 def normalise_input(images: jax.Array, window: int) -> jax.Array:
-    """What the first stage sees."""
-    return contrast_normalise(images, window) if window else images
+    """What the first stage sees: each colour less its own mean around, over the contrast of all."""
+    return contrast_normalise(images, window, NORM_FLOOR, per_map=True) if window else images
 
 
 def run_stage(x: jax.Array, kernel: jax.Array, stage: Stage) -> jax.Array:
     """Filters, L2 pooling, contrast normalisation."""
     pooled = l2_pool(untied_filters(x, kernel, stage), stage.pool, stage.pool_stride)
-    return contrast_normalise(pooled, stage.norm)
+    return contrast_normalise(pooled, stage.norm, stage.norm_floor)
 
 
 def run_stages(model: QuocNet, params: dict, images: jax.Array, num_stages: int) -> jax.Array:
@@ -148,21 +151,24 @@ def pool_squares(x: jax.Array, size: int, stride: int) -> jax.Array:
     return _window_sums(x * x, jnp.ones(size, x.dtype))[:, ::stride, ::stride]
 
 
-def contrast_normalise(x: jax.Array, size: int) -> jax.Array:
+def contrast_normalise(
+    x: jax.Array, size: int, floor: float = NORM_FLOOR, *, per_map: bool = False
+) -> jax.Array:
     """Local contrast normalisation: less the mean around, over the standard deviation around.
 
-    Mean and deviation are over all maps, weighted by a Gaussian window of `size` pixels, whose part
-    inside the image weighs 1; a deviation below `NORM_FLOOR` counts as that.
+    Both are over all maps (`per_map`: the mean is each map's own), weighted by a Gaussian window of
+    `size` pixels, whose part inside the image weighs 1; a deviation below `floor` counts as that.
     """
     offsets = jnp.arange(size, dtype=x.dtype) - (size - 1) / 2
     window = jnp.exp(-0.5 * (offsets / (size / 4)) ** 2)
     weight = _window_sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype), window)
 
     def mean(values):
-        return _window_sums(values.mean(axis=-1, keepdims=True), window) / weight
+        return _window_sums(values, window) / weight
 
-    x = x - mean(x)
-    return x / jnp.sqrt(jnp.maximum(mean(x * x), NORM_FLOOR**2))
+    x = x - mean(x if per_map else x.mean(axis=-1, keepdims=True))
+    variance = mean((x * x).mean(axis=-1, keepdims=True))
+    return x / jnp.sqrt(jnp.maximum(variance, floor**2))
 
 
 def _window_sums(x: jax.Array, line: jax.Array) -> jax.Array:
