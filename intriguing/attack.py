@@ -69,13 +69,12 @@ def _finish(
         if refine_steps:
             refined, margins = refine_images(
                 logits_fn, images, target_labels, adv_images, lower, upper,
-                num_steps=refine_steps, num_margins=min(num_margins, clean.shape[-1] - 1),
-                unroll=unroll,
+                num_steps=refine_steps, num_margins=num_margins, unroll=unroll,
             )  # fmt: skip
             # Of the two, the one that the network calls the target; the refined one is smaller.
             worked = (margins > 0) & predict.is_class(logits_fn(refined), target_labels)
             adv_images = jnp.where(_rows(worked, images), refined, adv_images)
-            num_evals = num_evals + refine_steps * min(num_margins, clean.shape[-1] - 1)
+            num_evals = num_evals + refine_steps * num_margins
         reached = jnp.isfinite(found.best_norm) | (refine_steps > 0)
         reached &= predict.is_class(logits_fn(adv_images), target_labels)
         success = there | reached
@@ -97,6 +96,15 @@ def _finish(
 
     run = sharding.map_devices(on_device, mesh)
     return run(logits_fn, images, lower, upper, target_labels, found)
+
+
+def _num_finished_at_once(num_lanes: int, num_margins: int, mesh: Mesh) -> int:
+    """Rows that `_finish` takes: its backward passes, one per margin, are no more than the lanes.
+
+    All of GoogLeNet's lanes at once, nine margins each, filled 24 GB.
+    """
+    num_shards = sharding.num_shards(mesh)
+    return num_shards * max(1, num_lanes // num_shards // num_margins)
 
 
 def _rows(mask, images):
@@ -168,7 +176,7 @@ def minimal_perturbation(
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     sharding.check_independent(mesh)
     logits_fn = sharding.place(predict.as_partial(logits_fn), mesh)
-    batch_size = search.choose_num_lanes(arrays[0], num_lanes, mesh)
+    num_lanes = search.choose_num_lanes(arrays[0], num_lanes, mesh)
     slow_loops = predict.has_slow_loops(logits_fn, arrays[0], mesh)
     run = search.SOLVERS[solver]
     num, results, num_done, num_told = len(arrays[0]), None, 0, 0
@@ -179,9 +187,12 @@ def minimal_perturbation(
         if progress is not None:
             progress(num_told)
 
-    parts = run(logits_fn, arrays, batch_size, mesh, options, slow_loops, tell, utilisation)
-    for found in search.in_batches(parts, batch_size, num):
-        rows = np.arange(batch_size) % len(found.index)  # padded: one compilation serves for all
+    parts = run(logits_fn, arrays, num_lanes, mesh, options, slow_loops, tell, utilisation)
+    num_classes = jax.eval_shape(logits_fn, arrays[0]).shape[-1]
+    num_margins = min(num_margins, num_classes - 1) if refine else 1
+    num_rows = _num_finished_at_once(num_lanes, num_margins, mesh)
+    for found in search.in_batches(parts, num_rows, num):
+        rows = np.arange(num_rows) % len(found.index)  # padded: one compilation serves for all
         padded = Finished(*(field[rows] for field in found))
         batch = _finish(
             logits_fn, *(array[padded.index] for array in arrays), padded, mesh=mesh,

@@ -351,6 +351,22 @@ def test_results_do_not_depend_on_the_batch(solver, net, net_result, digits, tar
     np.testing.assert_allclose(shuffled.l2_norm[order], net_result.l2_norm, rtol=1e-3)
 
 
+def test_refinement_takes_no_more_passes_at_once_than_there_are_lanes():
+    seen, params = set(), make_params(weights=np.random.default_rng(0).normal(size=(64, 10)))
+
+    def logits_fn(images):
+        seen.add(len(images))
+        return logits_of(params, images)
+
+    images = np.full((8, *SHAPE), 0.5, np.float32)
+    targets = np.arange(8)
+    options = {"num_penalties": 1, "maxiter": 3, "num_lanes": 8}
+    attack.minimal_perturbation(logits_fn, images, targets, **options, refine=False)
+    without = set(seen)
+    attack.minimal_perturbation(logits_fn, images, targets, **options, num_margins=3)
+    assert seen - without == {8 // 3}  # each with 3 backward passes
+
+
 def test_progress_counts_the_images(solver, net, digits, targets):
     seen = []
     run(solver, net, digits.images[:10], targets[:10], progress=seen.append)
