@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from intriguing import charts, data, figures, logistic, metrics, models, report, results, rica
@@ -16,6 +17,7 @@ from intriguing.progress import Progress, logger
 
 VIEWS = 1004  # purpose of a key, beside those of `build`
 NAME = "QuocNet"  # the one network of such a config
+NUM_FILTERS = 160  # shown at most; sparsity leaves many others unused
 
 
 class Scored(NamedTuple):
@@ -41,7 +43,7 @@ def quocnet_attack(config, workdir: Path, mesh) -> Outcome:
         classifier, scored = _classify(config, _features_fn(model, filters), views, test_set, NAME)
         scores = {f"{NAME}, trained" if spec.weights != "random" else f"{NAME}, random": scored}
         if config.baselines:
-            scores.update(_baselines(config, model, views, test_set, mesh))
+            scores.update(_baselines(config, model, filters, views, test_set, mesh))
     logits_fn = models.logits_fn(model, {"params": {**filters, "classifier": classifier}})
     attacks = _attack(config, logits_fn, test_set, workdir, mesh)
     with build.timed(workdir, "tables and figures"):
@@ -112,11 +114,15 @@ def _classify(config, features_fn, views, test_set, name: str) -> tuple[dict, Sc
     return classifier, Scored(features.shape[1], train_error, test_error)
 
 
-def _baselines(config, model, views, test_set, mesh) -> dict[str, Scored]:
-    filters = rica.init(model, views.images.shape[1:], jax.random.key(config.seed), mesh)
+def _baselines(config, model, filters, views, test_set, mesh) -> dict[str, Scored]:
+    # As long as the learned ones: the floors of the contrast are made for their responses.
+    fresh = rica.init(model, views.images.shape[1:], jax.random.key(config.seed), mesh)
+    fresh = jax.tree.map(
+        lambda old, new: new * jnp.linalg.norm(old) / jnp.linalg.norm(new), filters, fresh
+    )
     scores = {}
     for name, features_fn in {
-        f"{NAME}, random filters": _features_fn(model, filters),
+        f"{NAME}, random filters": _features_fn(model, fresh),
         "16x16 pixels": small_pixels,
     }.items():
         scores[name] = _classify(config, features_fn, views, test_set, name)[1]
@@ -220,11 +226,13 @@ def _learning_figures(config, filters, train_set, workdir: Path) -> list:
     """First-stage filters at some positions; the cost of each stage as it learned."""
     kernel, spec = np.asarray(filters["stage1"]["kernel"]), config.models[NAME]
     middles = (np.arange(1, 5) * len(kernel)) // 5  # a grid of positions away from the edges
-    weights = kernel[np.ix_(middles, middles)].reshape(-1, kernel.shape[-1]).T
+    weights = kernel[np.ix_(middles, middles)].reshape(-1, kernel.shape[-1])
+    longest = np.argsort(-np.linalg.norm(weights, axis=1), kind="stable")[:NUM_FILTERS]
     path = workdir / "figures" / "filters.png"
     shape = (spec.field[0], spec.field[0], train_set.images.shape[-1])
-    figures.filters(path, weights, shape, f"{NAME}: filters of the first stage")
-    shown = [(path, "Filters of the first stage at 16 positions; zero is grey.")]
+    figures.filters(path, weights[longest].T, shape, f"{NAME}: filters of the first stage")
+    shown = [(path, f"The {len(longest)} longest of the filters that the first stage has at 16 "
+              "positions, each scaled on its own; zero is grey.")]  # fmt: skip
     learned = {}
     for line in results.read_metrics(workdir / "metrics.jsonl"):
         for key, value in line.items():
