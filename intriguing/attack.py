@@ -98,8 +98,8 @@ def _finish(
     return run(logits_fn, images, lower, upper, target_labels, found)
 
 
-def _num_finished_at_once(num_lanes: int, num_margins: int, mesh: Mesh) -> int:
-    """Rows that `_finish` takes: its backward passes, one per margin, are no more than the lanes.
+def num_finished_at_once(num_lanes: int, num_margins: int, mesh: Mesh) -> int:
+    """Images that are refined at once: their passes, one per margin, are no more than the lanes.
 
     All of GoogLeNet's lanes at once, nine margins each, filled 24 GB.
     """
@@ -179,7 +179,7 @@ def minimal_perturbation(
     num_lanes = search.choose_num_lanes(arrays[0], num_lanes, mesh)
     slow_loops = predict.has_slow_loops(logits_fn, arrays[0], mesh)
     run = search.SOLVERS[solver]
-    num, results, num_done, num_told = len(arrays[0]), None, 0, 0
+    num_told = 0
 
     def tell(num_found: int) -> None:  # found, or also refined and verified: never fewer
         nonlocal num_told
@@ -190,21 +190,26 @@ def minimal_perturbation(
     parts = run(logits_fn, arrays, num_lanes, mesh, options, slow_loops, tell, utilisation)
     num_classes = jax.eval_shape(logits_fn, arrays[0]).shape[-1]
     num_margins = min(num_margins, num_classes - 1) if refine else 1
-    num_rows = _num_finished_at_once(num_lanes, num_margins, mesh)
+    num_rows = num_finished_at_once(num_lanes, num_margins, mesh)
+    return _finish_all(
+        logits_fn, arrays, parts, num_rows, tell, mesh=mesh,
+        refine_steps=refine_steps if refine else 0, num_margins=num_margins, unroll=slow_loops,
+    )  # fmt: skip
+
+
+def _finish_all(logits_fn, arrays, parts, num_rows: int, progress, **options) -> AttackResult:
+    """`_finish` for `num_rows` found rows at a time, put in the order of the images."""
+    num, results, num_done = len(arrays[0]), None, 0
     for found in search.in_batches(parts, num_rows, num):
         rows = np.arange(num_rows) % len(found.index)  # padded: one compilation serves for all
         padded = Finished(*(field[rows] for field in found))
-        batch = _finish(
-            logits_fn, *(array[padded.index] for array in arrays), padded, mesh=mesh,
-            refine_steps=refine_steps if refine else 0, num_margins=num_margins,
-            unroll=slow_loops,
-        )  # fmt: skip
+        batch = _finish(logits_fn, *(array[padded.index] for array in arrays), padded, **options)
         if results is None:
             results = [np.zeros((num, *part.shape[1:]), part.dtype) for part in batch]
         for whole, part in zip(results, batch, strict=True):
             whole[found.index] = np.asarray(part)[: len(found.index)]
         num_done += len(found.index)
-        tell(num_done)
+        progress(num_done)
     return AttackResult(*results)
 
 
