@@ -6,18 +6,22 @@ python launch.py --config=configs/alexnet_attack.py:single_tower \
 Without an argument the network of 2012 (Caffe's .npz); :single_tower is torchvision's
 (alexnet-owt-7be5be79.pth, or the same as .safetensors). Without weights the network is trained on
 the images of FOLDER/train, by the recipe of 2012, into the workdir; the same command resumes.
+:imagenet2012 and :imagenette are data sets that TFDS prepares, in place of a folder of images;
+imagenette has ten classes, no ostrich among them: its target is a parachute.
 """
 
 from ml_collections import ConfigDict
 
 from configs import imagenet_attack
 
-ARCHITECTURES = {"": "alexnet", "single_tower": "alexnet_single_tower"}
+ARCHITECTURES = {"single_tower": "alexnet_single_tower"}
+DATA_SETS = ("imagenet2012", "imagenette")
 
 
 def get_config(argument: str = ""):
-    if argument not in ("quick", *ARCHITECTURES):
-        raise ValueError(f"unknown argument :{argument}; there are :quick and :single_tower")
+    known = ("quick", *ARCHITECTURES, *DATA_SETS)
+    if argument not in ("", *known):
+        raise ValueError(f"unknown argument :{argument}; there are :{', :'.join(known)}")
     config = imagenet_attack.base("quick" if argument == "quick" else "")
     config.title = "AlexNet: images turned into ostriches"
     architecture = ARCHITECTURES.get(argument, "alexnet")
@@ -25,4 +29,8 @@ def get_config(argument: str = ""):
     config.model_names = ("alexnet",)
     config.data.image_size = 227 if architecture == "alexnet" else 224
     config.curve_stddevs = ()
+    if argument in DATA_SETS:
+        config.data.name, config.data.dir = argument, imagenet_attack.DATA
+    if argument == "imagenette":
+        config.title = "AlexNet: images turned into parachutes"
     return config

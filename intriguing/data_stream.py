@@ -27,7 +27,8 @@ class Source(NamedTuple):
     Fields:
       read: indices -> (images float32 (num, height, width, channels) in [0, 1], readable (num,)
         bool); what cannot be read is all 0, and named once in a warning.
-      labels: int32 (num,); class_names; names: what each image is called, a file or a number.
+      labels: int32 (num,); class_names; names: what each image is called, a file below the folder
+        or a number.
     """
 
     read: Read
@@ -68,7 +69,7 @@ def of_dataset(dataset: data.Dataset) -> Source:
 def _of_folder(request: Request) -> Source:
     examples, class_names = list_image_folder(request)
     paths, labels = zip(*examples, strict=True)
-    names = tuple(path.name for path in paths)
+    names = tuple(_name_of(path, request.data_dir) for path in paths)
     shape = (request.image_size, request.image_size, 3)
 
     def files(indices: Sequence[int]) -> Iterable[Path]:
@@ -76,6 +77,12 @@ def _of_folder(request: Request) -> Source:
 
     read = _decoder(files, request.image_size, shape, names, request.data_dir)
     return _checked(Source(read, np.array(labels), tuple(class_names), names), request.data_dir)
+
+
+def _name_of(path: Path, root: Path) -> str:
+    """The path below the folder: file names alone are often the same in every class."""
+    below = (base for base in (root / "images", root) if path.is_relative_to(base))
+    return path.relative_to(next(below, "/")).as_posix()
 
 
 def _of_tfds(request: Request) -> Source:

@@ -144,6 +144,19 @@ def test_a_folder_is_what_load_reads_and_its_broken_file_is_named_once(tmp_path,
     np.testing.assert_array_equal(source.labels[readable], whole.labels)
 
 
+def test_files_of_one_name_in_two_classes(tmp_path, rng, warnings):
+    for name, pixels in zip(("cat", "dog", "eel"), noise(rng, *[(SIZE, SIZE)] * 3), strict=True):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        PIL.Image.fromarray(pixels).save(tmp_path / "test" / name / "1.png")
+    for name in ("cat", "eel"):
+        (tmp_path / "test" / name / "1.png").write_bytes(b"no image")
+    source = opened(tmp_path, "image_folder", image_size=SIZE)
+    assert source.names == ("test/cat/1.png", "test/dog/1.png", "test/eel/1.png")
+    source.read(range(3))
+    (record,) = warnings.records
+    assert "2 unreadable images" in record.getMessage()
+
+
 def test_labels_of_a_folder_that_have_no_name(tmp_path):
     (tmp_path / "labels.csv").write_text("file,class_index\nphoto0.png,1\nphoto1.png,7\n")
     (tmp_path / "synset_words.txt").write_text("n1 one\nn2 two\n")

@@ -115,10 +115,25 @@ def test_files_are_what_the_network_takes_for_the_target(attacked, folder):
     logits_fn = import_weights.load(folder / "first.safetensors", "tiny")
     logits_fn = models.logits_fn(logits_fn.model, {"params": logits_fn.params})
     paths = sorted((workdir / "adversarial" / "first").glob("*.png"))
-    assert len(paths) == 6 and "photo02" not in {path.stem for path in paths}
+    assert len(paths) == 6 and "00002_photo02" not in {path.stem for path in paths}
     images = np.stack([np.asarray(Image.open(path)) for path in paths])
     assert images.shape == (6, SIZE, SIZE, 3) and images.dtype == np.uint8
     assert (predict(logits_fn, eight_bit.from_uint8(images)) == TARGET).all()
+
+
+def test_files_of_one_name_keep_apart(folder, tmp_path):
+    rows = (folder / "labels.csv").read_text().splitlines()
+    for i, row in enumerate(rows[1:]):
+        name, label = row.split(",")
+        path = tmp_path / "images" / str(i) / "photo.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes((folder / "images" / name).read_bytes())
+        rows[i + 1] = f"{i}/photo.png,{label}"
+    (tmp_path / "labels.csv").write_text("\n".join([*rows, ""]))
+    config = config_of(folder, NETS[:1])
+    config.data.dir = str(tmp_path)
+    run_experiment(config, tmp_path / "run", 1)
+    assert len(list((tmp_path / "run" / "adversarial" / "first").glob("*_photo.png"))) == 6
 
 
 def test_transfer_has_controls(attacked):
@@ -217,7 +232,8 @@ def test_streamed_units(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "arguments"),
-    [(alexnet_attack, ("", "quick", "single_tower")), (imagenet_attack, ("", "quick", "googlenet")),
+    [(alexnet_attack, ("", "quick", "single_tower", "imagenet2012", "imagenette")),
+     (imagenet_attack, ("", "quick", "googlenet")),
      (alexnet_lipschitz, ("", "single_tower", "squeezenet")), (alexnet_units, ("", "single_tower")),
      (imagenet_units, ("squeezenet", "googlenet"))],
 )  # fmt: skip

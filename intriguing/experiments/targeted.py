@@ -112,7 +112,8 @@ def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Pa
         kept = rounded
         if config.survive_rounding:
             kept = eight_bit.round_images(victim.logits_fn, images, found.adv_images, targets, True)
-        names = [Path(source.names[index]).stem for index in indices]
+        # Numbered, for files of different classes may have the same name.
+        names = [f"{index:05d}_{Path(source.names[index]).stem}" for index in indices]
         _write_pngs(workdir / "adversarial" / victim.name, names, kept, found.success)
         stddevs = np.where(found.success, found.distortion, 0).astype(np.float32)
         changed = {PLAIN: found.adv_images}
