@@ -8,7 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-PAPER := mnist_cross_model mnist_cross_training_set mnist_units mnist_adversarial_training
+PAPER := mnist_cross_model mnist_cross_training_set mnist_units mnist_adversarial_training \
+  mnist_lipschitz
 QUICK ?=
 
 .PHONY: run test paper clean

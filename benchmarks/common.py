@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import time
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def seconds_of(function, repeats: int = 3) -> tuple[float, float, object]:
         result = jax.block_until_ready(function())
         best = min(best, time.perf_counter() - start)
     return max(first - best, 0.0), best, result
+
+
+def peak_gigabytes() -> float:
+    """Most memory that this process has held so far; on a CPU that of all devices."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def print_table(title: str, columns: list[str], rows: list[list]) -> None:

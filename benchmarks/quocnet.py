@@ -1,13 +1,14 @@
 """QuocNet at its full size: seconds per evaluation, and its memory, against reading the weights.
 
     python -m benchmarks.quocnet [--batch_sizes=1,4] [--image_size=200]
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m benchmarks.quocnet --memory_only
 
 Random filters, made in place on all devices, which share them by rows. An evaluation is a forward
 pass and the gradient of the loss with respect to the images, which reads every weight twice; the
-floor is the time of summing all weights twice. No data are needed.
+floor is the time of summing all weights twice. `--memory_only` computes nothing: the compiler says
+what each device has to hold. No data are needed.
 """
 
-import resource
 import time
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from absl import app, flags
 
 from benchmarks import common
+from benchmarks.common import peak_gigabytes
 from intriguing import models, rica, sharding
 from intriguing.models.quocnet import QuocNet
 from intriguing.objective import evaluate
@@ -23,31 +25,66 @@ _BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "4"], "images per evaluati
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 200, "pixels; 200 is the size of 2012")
 
 
-def peak_gigabytes() -> float:
-    """Of this process, all devices of a CPU together."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+_MEMORY_ONLY = flags.DEFINE_bool("memory_only", False, "ask the compiler, and run nothing")
+
+
+def with_classifier(filters, make_leaf):
+    """Parameters of the whole network; `make_leaf(shape)` makes the classifier's."""
+    rows, _, maps, _ = filters["stage3"]["kernel"].shape
+    classifier = {"kernel": make_leaf((maps * rows**2, 2)), "bias": make_leaf((2,))}
+    return {**filters, "classifier": classifier}
+
+
+def print_memory(model, shape, batch_sizes, mesh) -> None:
+    """Of one evaluation: what a device holds while it runs."""
+
+    def leaf(shape, sharding, dtype=jnp.float32):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    shapes, on_all = rica.kernel_shapes(model, shape), sharding.replicated(mesh)
+    filters = {
+        f"stage{i}": {"kernel": leaf(kernel, sharding.by_rows(mesh))}
+        for i, kernel in enumerate(shapes, start=1)
+    }
+    params = with_classifier(filters, lambda size: leaf(size, on_all))
+    rows = []
+    for size in batch_sizes:
+        args = leaf((size, *shape), on_all), leaf((size,), on_all, jnp.int32)
+        compiled = jax.jit(evaluate).lower(models.logits_fn(model, {"params": params}), *args)
+        memory = compiled.compile().memory_analysis()
+        held = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+        rows.append([size, mesh.size, *(f"{part / 1e9:.2f}" for part in (*held, sum(held)))])
+    columns = ["images", "devices", "weights and images, GB", "activations, GB", "together, GB"]
+    common.print_table("QuocNet: what each device holds for an evaluation", columns, rows)
 
 
 def main(argv) -> None:
     del argv
     sharding.use_cores()
     mesh, model = sharding.make_mesh(model_devices=None), QuocNet()
-    shape = (_IMAGE_SIZE.value, _IMAGE_SIZE.value, 3)
+    shape, batch_sizes = (_IMAGE_SIZE.value, _IMAGE_SIZE.value, 3), [*map(int, _BATCH_SIZES.value)]
+    if _MEMORY_ONLY.value:
+        print_memory(model, shape, batch_sizes, mesh)
+    else:
+        print_seconds(model, shape, batch_sizes, mesh)
+
+
+def print_seconds(model, shape, batch_sizes, mesh) -> None:
+    """Of one evaluation, beside the time of reading the weights."""
     before, start = peak_gigabytes(), time.perf_counter()
     filters = jax.block_until_ready(rica.init(model, shape, jax.random.key(0), mesh))
     seconds, num = time.perf_counter() - start, sum(leaf.size for leaf in jax.tree.leaves(filters))
     gigabytes = 4 * num / 1e9
     print(f"{num:,} weights, {gigabytes:.2f} GB, on {mesh.size} devices in {seconds:.0f} s; "
           f"peak memory {before:.1f} GB before, {peak_gigabytes():.1f} GB after")  # fmt: skip
-    features = model.stages[-1].maps * filters["stage3"]["kernel"].shape[0] ** 2
-    head = {"kernel": jax.random.normal(jax.random.key(1), (features, 2)) / features**0.5,
-            "bias": jnp.zeros(2)}  # fmt: skip
-    params = sharding.place({**filters, "classifier": head}, mesh)
+    key = jax.random.key(1)
+    params = with_classifier(filters, lambda size: jax.random.normal(key, size) / size[0] ** 0.5)
+    params = sharding.place(params, mesh)
     logits_fn = models.logits_fn(model, {"params": params})
     total = jax.jit(lambda tree: sum(leaf.sum() for leaf in jax.tree.leaves(tree)))
     _, read, _ = common.seconds_of(lambda: total(params))
     run, rows = jax.jit(evaluate), []
-    for batch_size in map(int, _BATCH_SIZES.value):
+    for batch_size in batch_sizes:
         images = jax.random.uniform(jax.random.key(2), (batch_size, *shape))
         images, labels = sharding.place((images, jnp.zeros(batch_size, jnp.int32)), mesh)
         compilation, seconds, _ = common.seconds_of(lambda x=(images, labels): run(logits_fn, *x))

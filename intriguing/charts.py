@@ -119,9 +119,13 @@ def intervals(
     panels = figure.subplots(len(spans), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (name, (lower, upper)) in zip(panels, spans.items(), strict=True):
         order = np.argsort(upper)
-        panel.hlines(range(len(order)), lower[order], upper[order], color=ACCENT, alpha=0.35)
-        panel.plot(lower[order], range(len(order)), "|", color=QUIET, markersize=4)
-        panel.plot(upper[order], range(len(order)), "|", color=ACCENT, markersize=4)
+        rows = np.arange(len(order))
+        room = 60 / max(len(order), 1)  # points of a panel's height for each image: no overlap
+        panel.hlines(rows, lower[order], upper[order], color=ACCENT, alpha=0.35,
+                     linewidth=min(1.5, room))  # fmt: skip
+        marks = {"marker": "|", "linestyle": "", "markersize": np.clip(room, 1, 4)}
+        panel.plot(lower[order], rows, color=INK, **marks)
+        panel.plot(upper[order], rows, color=ACCENT, **marks)
         panel.set_ylabel(name, rotation=0, ha="right", size=16, color=INK)
         panel.set_xscale("log")
         panel.set_yticks([])

@@ -15,6 +15,13 @@ from intriguing.models.layers import Conv, Dense
 from intriguing.predict import logits
 from intriguing.progress import Progress
 
+FORMULA_NOTE = "printed_formula: the bound with the paper's factor D^-2; "
+NORM_NOTE = (
+    "upper_bound: sound, of convolutions by the frequency method; norm: of the layer itself, zero"
+    f" padding and all; {FORMULA_NOTE}total: of the network up to there, in units of pixels in"
+    " [0, 1]. Layers that never amplify (ReLU, concatenation) are left out; overlapping 3x3/2 max"
+    " pooling counts as 2."
+)
 PAPER_NAMES = {"fc6": "fc1", "fc7": "fc2", "fc8": "fc3"}  # of AlexNet's layers in table 5
 
 
@@ -112,19 +119,21 @@ def _norm_table(norms, trained, config) -> report.Table:
         for node, *_ in models.layers_of(net.model)
         if PAPER_NAMES.get(node, node) in paper
     }
+    columns, note = ["upper_bound", "norm", "printed_formula", "total"], NORM_NOTE
+    if all(math.isnan(row[2]) for row in norms.values()):  # no convolution
+        columns.remove("printed_formula")
+        norms = {layer: [*row[:2], row[3]] for layer, row in norms.items()}
+        note = note.replace(FORMULA_NOTE, "")
     return report.Table(
         name="table_5",
         title="Table 5: how much each layer can amplify a change",
-        columns=("upper_bound", "norm", "printed_formula", "total"),
+        columns=tuple(columns),
         rows=norms,
-        kinds=("number",) * 4,
+        kinds=("number",) * len(columns),
         paper=paper_rows,
         paper_columns=("upper_bound",),
         paper_data="AlexNet on ImageNet",
-        note="upper_bound: sound, of convolutions by the frequency method; norm: of the layer "
-        "itself, zero padding and all; printed_formula: the bound with the paper's factor D^-2; "
-        "total: of the network up to there, in units of pixels in [0, 1]. Layers that never "
-        "amplify (ReLU, concatenation) are left out; overlapping 3x3/2 max pooling counts as 2.",
+        note=note,
     )
 
 
