@@ -114,7 +114,29 @@ def output_shapes(nodes, params, image_shape) -> dict[str, tuple[int, ...]]:
     return {name: x.shape[1:] for name, x in jax.eval_shape(forward, params, one).items()}
 
 
-def certified_radius(logits, labels, bound: float) -> np.ndarray:
+def difference_bounds(
+    nodes: Sequence[Node], params, bounds: dict[str, Bound], num_classes: int
+) -> np.ndarray:
+    """Lipschitz bounds of the difference of every two logits: (classes, classes), its diagonal 0.
+
+    With a dense layer on top, columns w of its kernel: |w_i - w_j| times the bound of its input.
+    That is never more than sqrt(2) L, which bounds them for any other layer on top.
+
+    Args:
+      nodes, params: as in `lipschitz_bounds`.
+      bounds: what it returned.
+      num_classes: logits.
+    """
+    name, layer, inputs = nodes[-1]
+    if not isinstance(layer, Dense):
+        return math.sqrt(2) * bounds[name].total * (1 - np.eye(num_classes))
+    kernel = np.asarray(params[name]["kernel"], np.float64)
+    products = kernel.T @ kernel
+    squares = np.diag(products)[:, None] + np.diag(products) - 2 * products
+    return bounds[inputs[0]].total * np.sqrt(np.maximum(squares, 0))
+
+
+def certified_radius(logits, labels, bound) -> np.ndarray:
     """Euclidean distance within which no image can lose its class: (batch,), 0 where it has not.
 
     Two logits change by at most sqrt(2) L |r| against each other, so that their difference, the
@@ -123,12 +145,17 @@ def certified_radius(logits, labels, bound: float) -> np.ndarray:
     Args:
       logits: (batch, classes).
       labels: (batch,) int.
-      bound: L, from the images to the logits.
+      bound: L, from the images to the logits; or (classes, classes), `difference_bounds`.
     """
     logits, rows = np.array(logits, np.float64), np.arange(len(logits))
-    own = logits[rows, labels]
-    logits[rows, labels] = -np.inf
-    return np.maximum(own - logits.max(axis=1), 0) / (math.sqrt(2) * bound)
+    margins = np.maximum(logits[rows, labels][:, None] - logits, 0)
+    slopes = math.sqrt(2) * bound if np.ndim(bound) == 0 else np.asarray(bound)[labels]
+    # Logits that move as one keep their order for ever.
+    never = np.where(margins > 0, np.inf, 0.0)
+    slopes = np.broadcast_to(slopes, margins.shape)
+    radii = np.divide(margins, slopes, out=never, where=slopes > 0)
+    radii[rows, labels] = np.inf  # no other class
+    return radii.min(axis=1)
 
 
 def dense_norm(kernel: jax.Array, num_iters: int = NUM_ITERS) -> jax.Array:

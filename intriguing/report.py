@@ -30,6 +30,7 @@ _HEADINGS = {
     "printed_formula": "paper's formula",
     "lipschitz_bound": "bound L",
     "certified": "certified distortion",
+    "certified_by_pairs": "certified, by pairs",
     "median_ratio": "median ratio",
     "least_ratio": "least ratio",
 }

@@ -294,6 +294,10 @@ def test_certified_radius_by_hand():
     logits = np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 0.5], [2.0, 2.0, 0.0]])
     radius = lipschitz.certified_radius(logits, np.array([0, 0, 1]), 2.0)
     np.testing.assert_allclose(radius, [2 / (np.sqrt(2) * 2), 0, 0])
+    pairs = np.array([[0, 4.0, 1.0], [4.0, 0, 0], [1.0, 0, 0]])  # the last two move as one
+    radius = lipschitz.certified_radius(logits, np.array([0, 1, 1]), pairs)
+    np.testing.assert_allclose(radius, [2 / 4, 1 / 4, 0])
+    assert lipschitz.certified_radius(np.array([[0, 2.0, 1.0]]), [1], 0 * pairs) == np.inf
 
 
 def test_no_attack_gets_inside_the_certified_radius():
@@ -303,11 +307,42 @@ def test_no_attack_gets_inside_the_certified_radius():
     images = np.random.default_rng(0).uniform(0.3, 0.7, size=(40, *shape)).astype(np.float32)
     logits = np.asarray(logits_fn(images))
     labels = logits.argmax(axis=1)
-    bound = lipschitz.lipschitz_bounds(models.layers_of(model), params, shape)["fc2"].total
-    radius = lipschitz.certified_radius(logits, labels, bound)
+    nodes = models.layers_of(model)
+    bounds = lipschitz.lipschitz_bounds(nodes, params, shape)
+    plain = lipschitz.certified_radius(logits, labels, bounds["fc2"].total)
+    pairs = lipschitz.difference_bounds(nodes, params, bounds, 4)
+    radius = lipschitz.certified_radius(logits, labels, pairs)
+    assert (radius > plain).all()
     found, _ = attack.attack_batch(logits_fn, images, labels, targets="best", num_lanes=40)
     assert found.success.mean() > 0.5 and (radius > 0).all()
     assert (found.l2_norm >= radius).all()
+
+
+def test_pairs_certify_all_of_a_linear_model_and_no_more():
+    model, shape = models.FullyConnected((), 4), (3, 3, 1)
+    params = random_params(model, shape)
+    logits_fn, nodes = models.logits_fn(model, {"params": params}), models.layers_of(model)
+    bounds = lipschitz.lipschitz_bounds(nodes, params, shape)
+    pairs = lipschitz.difference_bounds(nodes, params, bounds, 4)
+    kernel = np.asarray(params["fc1"]["kernel"], float)
+    np.testing.assert_allclose(pairs[1, 3], np.linalg.norm(kernel[:, 1] - kernel[:, 3]), rtol=1e-9)
+    assert (pairs <= np.sqrt(2) * bounds["fc1"].total * (1 + 1e-6)).all()
+    images = np.random.default_rng(0).uniform(size=(20, *shape)).astype(np.float32)
+    logits = np.asarray(logits_fn(images))
+    radius = lipschitz.certified_radius(logits, logits.argmax(axis=1), pairs)
+    # No box is in the way: the nearest class is as far as the radius says.
+    found, _ = attack.attack_batch(logits_fn, images, logits.argmax(axis=1), targets="best",
+                                   bounds=(-100.0, 100.0), num_lanes=20)  # fmt: skip
+    assert found.success.all()
+    np.testing.assert_allclose(found.l2_norm, radius, rtol=1e-3)
+
+
+def test_another_layer_on_top_is_bounded_by_its_norm():
+    nodes = (Node("conv", Conv(3, 1, 1), ("images",)), Node("pool", MeanPool(), ("conv",)))
+    params = {"conv": {"kernel": np.ones((1, 1, 2, 3)), "bias": np.zeros(3)}}
+    bounds = lipschitz.lipschitz_bounds(nodes, params, (4, 4, 2))
+    pairs = lipschitz.difference_bounds(nodes, params, bounds, 3)
+    np.testing.assert_allclose(pairs, np.sqrt(2) * bounds["pool"].total * (1 - np.eye(3)))
 
 
 def test_a_model_without_a_list_of_layers():

@@ -198,7 +198,7 @@ def test_spectral(folder, tmp_path):
     assert bound >= norm * (1 - 1e-5) and printed == pytest.approx(bound / 2)
     assert total == pytest.approx(255 * bound)
     row = summary["tables"]["certified"]["rows"]["first"]
-    assert row[2] <= row[3] and row[5] >= 1
+    assert 0 < row[2] < row[3] <= row[4] and row[6] >= 1
     assert all(claim["holds"] for claim in summary["claims"])
 
 
