@@ -37,6 +37,17 @@ def use_cores(num_cores: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", count)
 
 
+def use_float32() -> None:
+    """Makes products of float32 matrices as exact on an accelerator as on a CPU.
+
+    By default GPUs round what they multiply to 11 bits (TF32) and TPUs to 8 (bfloat16), which is
+    coarser than a minimal perturbation. A precision that the user has chosen stays as it is:
+    `JAX_DEFAULT_MATMUL_PRECISION` in the environment.
+    """
+    if jax.config.jax_default_matmul_precision is None:
+        jax.config.update("jax_default_matmul_precision", "float32")
+
+
 def make_mesh(num_devices: int | None = None, model_devices: int | None = 1) -> Mesh:
     """A mesh over the first `num_devices` devices (default: all of them).
 

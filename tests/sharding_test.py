@@ -209,3 +209,18 @@ def test_a_mesh_of_one():
     array = jax.device_put(np.arange(4.0), sharding.split(mesh))
     assert array.sharding.spec == jax.sharding.PartitionSpec(sharding.DATA)
     assert jax.device_put(1.0, sharding.replicated(mesh)).sharding.is_fully_replicated
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, "HIGHEST"), ("bfloat16", "DEFAULT"), ("float32", "HIGHEST")]
+)
+def test_float32_unless_the_user_chose(before, after):
+    chosen = jax.config.jax_default_matmul_precision
+    try:
+        jax.config.update("jax_default_matmul_precision", before)
+        sharding.use_float32()
+        matrix = np.ones((2, 2), np.float32)
+        text = jax.jit(lambda a: a @ a).lower(matrix).as_text()
+    finally:
+        jax.config.update("jax_default_matmul_precision", chosen)
+    assert f"precision = [{after}, {after}]" in text

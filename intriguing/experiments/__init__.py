@@ -46,6 +46,7 @@ def run_experiment(
     # Through JSON: a tuple that was read back from config.json must compare equal.
     results.check_workdir(workdir, json.loads(config.to_json()))
     sharding.use_cores(num_devices)
+    sharding.use_float32()
     mesh = sharding.make_mesh(num_devices, config.model_devices or None)
     logger.info("%s in %s, %s", config.experiment, workdir, versions())
     outcome = EXPERIMENTS[config.experiment](config, workdir, mesh)
