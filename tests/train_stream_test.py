@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from intriguing import checkpoint, data_stream, train_stream
+from intriguing import checkpoint, data_stream, models, train_stream
 from intriguing.data import Dataset
 from intriguing.errors import InputError
 from intriguing.models.layer_graph import LayerGraph, chain, conv_relu
@@ -194,3 +194,17 @@ def test_bad_options(source, case):
 def test_a_loss_that_is_not_finite(source):
     with pytest.raises(InputError, match=r"the loss is \w+ at step .* may be too large"):
         train_stream.fit(tiny(), source, KEY, **{**OPTIONS, "learning_rate": 1e30})
+
+
+@pytest.mark.parametrize("name", ["alexnet_single_tower", "squeezenet"])
+def test_start_values_suit_the_recipe(name):
+    """With those of He et al. the first steps of AlexNet's recipe blow these networks up."""
+    rng = np.random.default_rng(0)
+    images = rng.uniform(size=(16, 68, 68, 3)).astype(np.float32)
+    whole = data_stream.of_dataset(Dataset(images, np.arange(16, dtype=np.int32) % 2, ("a", "b")))
+    losses = []
+    train_stream.fit(
+        models.IMAGENET[name][0](2), whole, KEY, crop_size=67, num_epochs=3, batch_size=16,
+        learning_rate=0.01, log=lambda step, loss: losses.append(loss),
+    )  # fmt: skip
+    assert len(losses) == 3 and max(losses) < losses[0] + 1

@@ -2,7 +2,13 @@
 
 import flax.linen as nn
 
-from intriguing.models.layer_graph import LayerGraph, Node, chain
+from intriguing.models.layer_graph import (
+    GAUSSIAN,
+    TORCH_DEFAULT,
+    LayerGraph,
+    Node,
+    chain,
+)
 from intriguing.models.layers import (
     CAFFE,
     TORCH,
@@ -42,7 +48,7 @@ def alexnet(
         ("fc8", Dense(num_classes)),
     )  # fmt: skip
     ones = nn.FrozenDict(dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 1.0))
-    return LayerGraph(tuple(nodes), init_biases=ones, init_stddev=0.01)
+    return LayerGraph(tuple(nodes), init_biases=ones, init_kernel=GAUSSIAN)
 
 
 def alexnet_single_tower(num_classes: int = 1000, normalise: Normalise = TORCH) -> LayerGraph:
@@ -60,4 +66,4 @@ def alexnet_single_tower(num_classes: int = 1000, normalise: Normalise = TORCH) 
         ("drop7", Dropout(0.5)), ("fc7", Dense(4096)), ("relu7", Relu()),
         ("fc8", Dense(num_classes)),
     )  # fmt: skip
-    return LayerGraph(tuple(nodes))
+    return LayerGraph(tuple(nodes), init_kernel=TORCH_DEFAULT)

@@ -1,6 +1,6 @@
 """GoogLeNet (Szegedy et al. 2015) as Caffe's bvlc_googlenet, without its auxiliary classifiers."""
 
-from intriguing.models.layer_graph import LayerGraph, Node, chain, conv_relu
+from intriguing.models.layer_graph import XAVIER, LayerGraph, Node, chain, conv_relu
 from intriguing.models.layers import (
     CAFFE,
     Concat,
@@ -43,7 +43,7 @@ def googlenet(num_classes: int = 1000, normalise: Normalise = CAFFE) -> LayerGra
             chain(nodes, (POOLED[block], pool))
     chain(nodes, ("pool5_7x7_s1", MeanPool()), ("drop5", Dropout(0.4)))
     chain(nodes, ("loss3_classifier", Dense(num_classes)))
-    return LayerGraph(tuple(nodes))
+    return LayerGraph(tuple(nodes), init_kernel=XAVIER)
 
 
 def _inception(nodes: list[Node], block: str, sizes: tuple[int, ...]) -> None:

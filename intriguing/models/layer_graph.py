@@ -8,6 +8,12 @@ import jax
 
 from intriguing.models.layers import WITH_WEIGHTS, Conv, Dropout, Layer, Relu
 
+# Start values, made once: networks that were built alike must compare equal.
+HE = nn.initializers.he_normal()  # He et al. 2015
+GAUSSIAN = nn.initializers.normal(0.01)  # Krizhevsky et al. 2012
+XAVIER = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")  # Caffe's
+TORCH_DEFAULT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
 
 class Node(NamedTuple):
     """A layer in a network: its name, what it computes, and the names of its inputs.
@@ -43,12 +49,12 @@ class LayerGraph(nn.Module):
     Attributes:
       nodes: its layers, each after its inputs; the last one gives the logits.
       init_biases: start value of biases that are not 0, by layer.
-      init_stddev: of normal distributed start weights; None: He et al. 2015.
+      init_kernel: start values of kernels, (key, shape) -> array.
     """
 
     nodes: tuple[Node, ...]
     init_biases: Mapping[str, float] = nn.FrozenDict()
-    init_stddev: float | None = None
+    init_kernel: nn.initializers.Initializer = HE
 
     @nn.compact
     def __call__(
@@ -65,7 +71,7 @@ class LayerGraph(nn.Module):
             if isinstance(layer, WITH_WEIGHTS):
                 xs += Weights(
                     layer.kernel_shape(xs[0].shape[1:]), self.init_biases.get(name, 0.0),
-                    self.init_stddev, name=name,
+                    self.init_kernel, name=name,
                 )()  # fmt: skip
             elif isinstance(layer, Dropout):
                 xs.append(self.make_rng("dropout") if train else None)
@@ -78,12 +84,11 @@ class Weights(nn.Module):
 
     shape: tuple[int, ...]
     init_bias: float
-    init_stddev: float | None
+    init_kernel: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self) -> tuple[jax.Array, jax.Array]:
         """(kernel, bias)."""
-        stddev = self.init_stddev
-        init = nn.initializers.he_normal() if stddev is None else nn.initializers.normal(stddev)
         bias = nn.initializers.constant(self.init_bias)
-        return self.param("kernel", init, self.shape), self.param("bias", bias, self.shape[-1:])
+        kernel = self.param("kernel", self.init_kernel, self.shape)
+        return kernel, self.param("bias", bias, self.shape[-1:])

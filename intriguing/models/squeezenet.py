@@ -1,6 +1,6 @@
 """SqueezeNet v1.1 (Iandola et al. 2016): AlexNet's accuracy with 1.2 million parameters."""
 
-from intriguing.models.layer_graph import LayerGraph, Node, chain, conv_relu
+from intriguing.models.layer_graph import XAVIER, LayerGraph, Node, chain, conv_relu
 from intriguing.models.layers import (
     CAFFE,
     Concat,
@@ -40,4 +40,4 @@ def squeezenet(num_classes: int = 1000, normalise: Normalise = CAFFE) -> LayerGr
     chain(nodes, ("drop9", Dropout(0.5)))
     conv_relu(nodes, "conv10", Conv(num_classes, 1))
     chain(nodes, ("pool10", MeanPool()))
-    return LayerGraph(tuple(nodes))
+    return LayerGraph(tuple(nodes), init_kernel=XAVIER)
