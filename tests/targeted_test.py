@@ -18,6 +18,7 @@ from intriguing import attack, data_stream, eight_bit, import_weights, models, u
 from intriguing.data_files import decode_image
 from intriguing.errors import InputError
 from intriguing.experiments import run_experiment
+from intriguing.experiments.targeted import png_name
 from intriguing.models.layer_graph import LayerGraph, chain, conv_relu
 from intriguing.models.layers import CAFFE, Conv, Dense
 from intriguing.predict import predict
@@ -102,10 +103,11 @@ def test_every_image_is_turned(attacked):
     _, workdir, summary = attacked
     for name in NETS:
         row = summary["tables"]["targeted"]["rows"][name]
-        num, success, distortion, _, png_success, png_distortion, _ = row
+        error, num, success, distortion, _, png_success, png_distortion, _ = row
+        assert error == 0 if name == "first" else error > 0  # the first net gave the labels
         assert num <= 6 and success == png_success == 1
         assert 0 < distortion <= png_distortion
-    assert summary["tables"]["targeted"]["rows"]["first"][0] == 6
+    assert summary["tables"]["targeted"]["rows"]["first"][1] == 6
     assert all(claim["holds"] for claim in summary["claims"][:2])
     assert (workdir / "report.html").is_file()
 
@@ -134,6 +136,11 @@ def test_files_of_one_name_keep_apart(folder, tmp_path):
     config.data.dir = str(tmp_path)
     run_experiment(config, tmp_path / "run", 1)
     assert len(list((tmp_path / "run" / "adversarial" / "first").glob("*_photo.png"))) == 6
+
+
+def test_names_of_pngs():
+    assert png_name(7, "7") == "00007"  # of a data set whose images have only numbers
+    assert png_name(7, "test/cat/1.jpg") == "00007_1"
 
 
 def test_transfer_has_controls(attacked):

@@ -47,7 +47,7 @@ def targeted_attack(config, workdir: Path, mesh) -> Outcome:
             arrays = _attack(config, victim, victims, source, chosen, workdir, mesh)
             attacks[victim.name] = chosen, arrays
     with build.timed(workdir, "tables and figures"):
-        tables = [attack_table(attacks, config)]
+        tables = [attack_table(attacks, victims, source, config)]
         if len(victims) > 1:
             tables.append(transfer_table(attacks, victims, config.curve_stddevs))
         shown = [
@@ -112,8 +112,7 @@ def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Pa
         kept = rounded
         if config.survive_rounding:
             kept = eight_bit.round_images(victim.logits_fn, images, found.adv_images, targets, True)
-        # Numbered, for files of different classes may have the same name.
-        names = [f"{index:05d}_{Path(source.names[index]).stem}" for index in indices]
+        names = [png_name(index, source.names[index]) for index in indices]
         _write_pngs(workdir / "adversarial" / victim.name, names, kept, found.success)
         stddevs = np.where(found.success, found.distortion, 0).astype(np.float32)
         changed = {PLAIN: found.adv_images}
@@ -159,18 +158,27 @@ def confidence(logits_fn, images) -> np.ndarray:
     return 1 / np.exp(values - values.max(axis=1, keepdims=True)).sum(axis=1)
 
 
+def png_name(index: int, name: str) -> str:
+    """Of the adversarial image: numbered, for files of different classes may have the same name."""
+    stem = Path(name).stem
+    return f"{index:05d}" if stem == str(index) else f"{index:05d}_{stem}"
+
+
 def _write_pngs(folder: Path, names: list[str], kept: eight_bit.EightBit, success) -> None:
     for name, pixels, good in zip(names, kept.images, success & kept.success, strict=True):
         if good:
             results.write_atomic(folder / f"{name}.png", eight_bit.png_bytes(pixels))
 
 
-def attack_table(attacks, config) -> report.Table:
+def attack_table(attacks, victims, source: Source, config) -> report.Table:
     """Success and distortion per model, of floats and of 8-bit images."""
     rows = {}
-    for name, (chosen, arrays) in attacks.items():
+    for victim in victims:
+        chosen, arrays = attacks[victim.name]
         success, png = arrays["success"], arrays["png_success"]
-        rows[name] = [
+        readable = victim.predictions != UNREADABLE
+        rows[victim.name] = [
+            float((victim.predictions != source.labels)[readable].mean()),
             len(chosen), float(success.mean()),
             metrics.Average.of(arrays["distortion"], where=success).mean,
             float(arrays["rounded_success"].mean()), float(png.mean()),
@@ -180,16 +188,18 @@ def attack_table(attacks, config) -> report.Table:
     paper = report.paper_table("figure5")
     return report.Table(
         name="targeted",
-        title=f"Figure 5: images turned into class {config.attack.target_class}",
-        columns=("images", "success", "av_distortion", "rounded_success", "png_success",
-                 "png_distortion", "evaluations"),
+        title=f"Figure 5: images turned into {source.class_names[config.attack.target_class]}",
+        columns=("test_error", "images", "success", "av_distortion", "rounded_success",
+                 "png_success", "png_distortion", "evaluations"),
         rows=rows,
-        kinds=("count", "percent", "distortion", "percent", "percent", "distortion", "number"),
+        kinds=("percent", "count", "percent", "distortion", "percent", "percent", "distortion",
+               "number"),
         paper={"alexnet": [paper["av_distortion"]]},
         paper_columns=("av_distortion",),
         paper_data="AlexNet on ImageNet",
-        note=f"The paper's AlexNet: all of {paper['examples']} images, average distortion "
-        f"{paper['av_distortion']}. rounded_success: of the images rounded to 8 bits as they are; "
+        note=f"test error: of all {len(source.labels)} images, of which the first that the network "
+        f"has right are attacked. The paper's AlexNet: all of {paper['examples']} images, average "
+        f"distortion {paper['av_distortion']}. rounded_success: of the images rounded to 8 bits; "
         "png_success, png_distortion: of the PNG files, whose perturbations are "
         + ("lengthened until they survive." if config.survive_rounding else "only rounded."),
     )  # fmt: skip
