@@ -51,7 +51,7 @@ def page(root: Path, names: Sequence[str] = ()) -> str:
     """The page for these summaries (default: all) in `root`/results, as Markdown."""
     names = names or sorted(path.stem for path in (root / "results").glob("*.json"))
     found = {name: json.loads((root / "results" / f"{name}.json").read_text()) for name in names}
-    in_order = sorted(found, key=lambda name: ORDER.index(found[name]["experiment"]))
+    in_order = sorted(found, key=lambda name: (ORDER.index(found[name]["experiment"]), name))
     summaries = {name: found[name] for name in in_order}
     parts = [INTRO, overview(summaries.values())]
     for name, summary in summaries.items():
