@@ -20,10 +20,11 @@ ORDER = ("cross_model", "cross_training_set", "unit_analysis", "adversarial_trai
 PRIVATE = ("image_folder", "npz")  # data sets of the user's own
 INTRO = """# Results
 
-The tables and figures of the paper that this project reproduces, the paper's number beside ours in
-each cell. Made by `make paper`, or from `results/` alone by `python -m intriguing.results_page`: no
-number is typed by hand. Times are summed over all
-runs in a workdir: a run that was interrupted, or whose report was made again, counts each of them.
+The tables and figures of the paper, the paper's number beside ours in each cell. Each section names
+the command that made it (those on MNIST: `make paper`); the page is made from `results/` by
+`python -m intriguing.results_page`, and no number in a table is typed by hand. Times are summed
+over all runs in a workdir: a run that was interrupted, or whose report was made again, counts each
+of them.
 """
 
 
