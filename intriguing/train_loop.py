@@ -109,13 +109,7 @@ def run_epochs(
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_epochs * num_batches))
     init_key, data_key = jax.random.split(key)
     create = functools.partial(create_train_state, init_params, tx)
-    abstract = jax.eval_shape(create, init_key)._replace(pools=jax.eval_shape(lambda: pools or {}))
-    latest = checkpoint_dir and checkpoint.restore_latest(checkpoint_dir, abstract, on_all)
-    if latest:
-        state = latest[1]
-    else:
-        state = jax.jit(create, out_shardings=on_all)(init_key)
-        state = state._replace(pools=jax.device_put(pools or {}, on_all))
+    state = _restore_or_create(create, init_key, pools or {}, checkpoint_dir, on_all)
     if (epoch := int(state.epoch)) >= num_epochs:
         return state
 
@@ -143,6 +137,16 @@ def run_epochs(
                 checkpoint.save(checkpoint_dir, epoch, state)
                 saved = time.monotonic()
     return state
+
+
+def _restore_or_create(create, key, pools: Pools, checkpoint_dir, layout) -> TrainState:
+    """The latest state in `checkpoint_dir`, if there is one; else `create(key)` and the pools."""
+    abstract = jax.eval_shape(create, key)._replace(pools=jax.eval_shape(lambda: pools))
+    latest = checkpoint_dir and checkpoint.restore_latest(checkpoint_dir, abstract, layout)
+    if latest:
+        return latest[1]
+    state = jax.jit(create, out_shardings=layout)(key)
+    return state._replace(pools=jax.device_put(pools, layout))
 
 
 def _has_slow_loops(params, mesh: Mesh) -> bool:
