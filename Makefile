@@ -27,7 +27,7 @@ paper: $(VENV)/run.stamp
 	set -e; for name in $(PAPER); do \
 	  $(BIN)/python launch.py --config=configs/$$name.py$(QUICK) --workdir=runs/$$name$(subst :,-,$(QUICK)); \
 	done
-	$(BIN)/python -m intriguing.results_page $(PAPER:%=runs/%$(subst :,-,$(QUICK)))
+	$(BIN)/python -m intriguing.report.results_page $(PAPER:%=runs/%$(subst :,-,$(QUICK)))
 
 # The stamps say what was installed, so that it happens once, and again when a list changes.
 $(VENV)/run.stamp: requirements.txt

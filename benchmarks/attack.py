@@ -13,7 +13,8 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import common
-from intriguing import attack, search, sharding
+from intriguing import attack, sharding
+from intriguing.attack import feed
 
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 10_000, "MNIST training images to attack")
 _LANES = flags.DEFINE_list("lanes", ["64", "512", "4096"], "lanes of each device to try")
@@ -34,7 +35,7 @@ def measure(logits_fn, images, labels, lanes: int | None = None, refine=True) ->
         )  # fmt: skip
 
     compiling, seconds, result = common.seconds_of(run, repeats=1)
-    total_lanes = search.choose_num_lanes(images, lanes, mesh)
+    total_lanes = feed.choose_num_lanes(images, lanes, mesh)
     rows = np.arange(total_lanes) % len(images)
     some = jax.device_put((images[rows], labels[rows]), sharding.split(mesh))
     _, evaluation, _ = common.seconds_of(

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import data, models, sharding, targets, train
-from intriguing.objective import evaluate
+from intriguing import data, models, sharding, training
+from intriguing.attack import targets
+from intriguing.attack.objective import evaluate
 
 WEIGHT_DECAY = {"fc1": 1e-5, "fc2": 1e-5, "fc3": 1e-6}
 
@@ -25,7 +26,7 @@ def mnist_problem(num_images: int, workdir: Path):
     """FC100-100-10 on MNIST (trained once, kept in workdir): (logits_fn, images, targets)."""
     train_set = mnist()
     model = models.FullyConnected((100, 100))
-    state = train.fit(
+    state = training.fit(
         model, train_set, jax.random.key(0), num_epochs=60, batch_size=100, learning_rate=3e-3,
         weight_decay=WEIGHT_DECAY, checkpoint_dir=workdir / "checkpoints" / "FC100-100-10",
         name="training FC100-100-10",

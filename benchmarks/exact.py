@@ -15,7 +15,8 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import common
-from intriguing import attack, models, sharding, targets, train
+from intriguing import attack, models, sharding, training
+from intriguing.attack import targets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import oracle
@@ -33,7 +34,7 @@ def main(argv) -> None:
     wanted = np.asarray(wanted)
     for weight_decay in (1e-4, 1e-2, 1.0):
         name = f"FC10({weight_decay:g})"
-        state = train.fit(
+        state = training.fit(
             models.FullyConnected(), dataset, jax.random.key(0), num_epochs=30, batch_size=100,
             learning_rate=1e-3, weight_decay={"fc1": weight_decay}, name=f"training {name}",
             checkpoint_dir=Path(_WORKDIR.value) / "checkpoints" / name,

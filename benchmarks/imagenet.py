@@ -19,19 +19,12 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import common
-from intriguing import (
-    attack,
-    data_stream,
-    engine,
-    import_weights,
-    models,
-    predict,
-    refine,
-    search,
-    sharding,
-)
-from intriguing.lanes import Options, Queue, empty_lanes
-from intriguing.objective import evaluate
+from intriguing import attack, models, predict, sharding
+from intriguing.attack import engine, feed, minimal, refine
+from intriguing.attack.lanes import Options, Queue, empty_lanes
+from intriguing.attack.objective import evaluate
+from intriguing.data import stream
+from intriguing.models import import_weights
 
 _NET = flags.DEFINE_enum("net", "squeezenet", list(models.IMAGENET), "which network")
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 8, "images attacked")
@@ -54,7 +47,7 @@ def problem(net: str, num_images: int):
     weights = import_weights.load(root / "weights" / FILES[net] / f"{FILES[net]}.npz", net)
     logits_fn = models.logits_fn(weights.model, {"params": weights.params})
     folder = str(root / "imagenet_sample")
-    source = data_stream.open_source("image_folder", "test", image_size=size, data_dir=folder)
+    source = stream.open_source("image_folder", "test", image_size=size, data_dir=folder)
     images, _ = source.read(range(min(len(source.labels), 2 * num_images)))
     right = predict.predict(logits_fn, images) == source.labels[: len(images)]
     images = np.resize(images[right], (num_images, size, size, 3))  # repeated where too few
@@ -93,7 +86,7 @@ def planned_memory(logits_fn, images, num_lanes: int, num_rows: int) -> list[int
     step = functools.partial(engine.step, image_shape=shape, options=OPTIONS)
     refinement = functools.partial(refine.refine, num_steps=REFINE_STEPS, num_margins=NUM_MARGINS,
                                    unroll=True)  # fmt: skip
-    length = search.QUEUE_LENGTH * num_lanes
+    length = feed.QUEUE_LENGTH * num_lanes
     indices, bound = array(length, dtype=jnp.int32), array(length, 1)
     queue = Queue(indices, array(length, n), bound, bound, indices)
     lanes = jax.eval_shape(lambda: empty_lanes(num_lanes, n, 1, np.float32, OPTIONS.history_size))
@@ -120,8 +113,8 @@ def print_memory(logits_fn, images, num_lanes: int, num_rows: int) -> None:
 def main(_) -> None:
     mesh = sharding.make_mesh()
     logits_fn, images, targets = problem(_NET.value, _NUM_IMAGES.value)
-    num_lanes = search.choose_num_lanes(images, _NUM_LANES.value, mesh)
-    num_rows = attack.num_finished_at_once(num_lanes, NUM_MARGINS, mesh)
+    num_lanes = feed.choose_num_lanes(images, _NUM_LANES.value, mesh)
+    num_rows = minimal.num_finished_at_once(num_lanes, NUM_MARGINS, mesh)
     if not _MEMORY_ONLY.value:
         print_seconds(logits_fn, images, targets, num_lanes, num_rows, mesh)
     num_shards = sharding.num_shards(mesh)

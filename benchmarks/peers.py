@@ -37,10 +37,10 @@ from matplotlib.transforms import Bbox
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from intriguing import attack, data, models, sharding, train
+from intriguing import attack, data, models, sharding, training
+from intriguing.atomic import write_atomic
+from intriguing.attack.targets import choose_targets
 from intriguing.predict import predict
-from intriguing.results import write_atomic
-from intriguing.targets import choose_targets
 
 # Options of `attack.minimal_perturbation`, from the cheapest to the dearest; of several the smaller
 # perturbation is kept.
@@ -106,8 +106,9 @@ def make_task(num_images: int, data_dir: str | None, workdir: Path, seed: int) -
     dataset = data.load("mnist", "train", data_dir=data_dir)
     model = models.FullyConnected(HIDDEN_SIZES, len(dataset.class_names))
     key = jax.random.key(seed)
-    state = train.fit(model, dataset, key, checkpoint_dir=workdir / "checkpoints" / f"seed{seed}",
-                      name="training FC100-100-10", **TRAIN)  # fmt: skip
+    checkpoint_dir = workdir / "checkpoints" / f"seed{seed}"
+    state = training.fit(model, dataset, key, checkpoint_dir=checkpoint_dir,
+                         name="training FC100-100-10", **TRAIN)  # fmt: skip
     logits_fn = models.logits_fn(model, {"params": state.params})
     predictions = predict(logits_fn, dataset.images)
     print(f"training error {(predictions != dataset.labels).mean():.4%}", flush=True)

@@ -17,9 +17,10 @@ from absl import app, flags
 
 from benchmarks import common
 from benchmarks.common import peak_gigabytes
-from intriguing import models, rica, sharding
+from intriguing import models, sharding
+from intriguing.attack.objective import evaluate
 from intriguing.models.quocnet import QuocNet
-from intriguing.objective import evaluate
+from intriguing.training import rica
 
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "4"], "images per evaluation")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 200, "pixels; 200 is the size of 2012")

@@ -17,8 +17,9 @@ from flax import linen as nn
 from scipy import optimize
 
 from benchmarks import common
-from intriguing import box_lbfgs, models, sharding
-from intriguing.objective import penalty_objective
+from intriguing import models, sharding
+from intriguing.attack.objective import penalty_objective
+from intriguing.solver import box_lbfgs
 
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 512, "images of the MNIST problem")
 _NUM_SCIPY = flags.DEFINE_integer("num_scipy", 16, "images that SciPy solves")

@@ -1,20 +1,35 @@
 """Minimal adversarial perturbations in JAX: "Intriguing properties of neural networks" (2013).
 
-The functions most used by others; every module can be imported on its own too.
+Rooms and the functions most used by others; each is imported when it is first asked for, so that
+`import intriguing` alone costs nothing: no network library, no device.
 """
 
-from intriguing.attack import AttackResult, AttackStatus, attack_batch, minimal_perturbation
-from intriguing.errors import InputError
-from intriguing.targets import choose_targets
-from intriguing.transfer import gaussian_noise, transfer_table
+import importlib
 
-__all__ = [
-    "AttackResult",
-    "AttackStatus",
-    "InputError",
-    "attack_batch",
-    "choose_targets",
-    "gaussian_noise",
-    "minimal_perturbation",
-    "transfer_table",
-]
+_ROOMS = (
+    *("analysis", "attack", "data", "experiments", "models", "report", "runs", "solver"),
+    "training",
+)
+_FUNCTIONS = {  # public name -> the module that has it
+    "AttackResult": "attack",
+    "AttackStatus": "attack",
+    "InputError": "errors",
+    "attack_batch": "attack",
+    "choose_targets": "attack",
+    "gaussian_noise": "attack",
+    "minimal_perturbation": "attack",
+    "transfer_table": "analysis.transfer",
+}
+__all__ = sorted((*_ROOMS, *_FUNCTIONS))
+
+
+def __getattr__(name: str):
+    if name in _ROOMS:
+        return importlib.import_module(f"intriguing.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"intriguing.{_FUNCTIONS[name]}"), name)
+    raise AttributeError(f"module 'intriguing' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = sorted({path.parent for path in (ROOT / "tests").rglob("*.py")})
 
 
 def run(script: str, *arguments: str, flags: str | None = None, num: int = 8) -> dict | list:
@@ -19,7 +20,7 @@ def run(script: str, *arguments: str, flags: str | None = None, num: int = 8) ->
         **os.environ,
         "XLA_FLAGS": forced if flags is None else flags,
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *FOLDERS))),
     }
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],

@@ -1,4 +1,4 @@
-"""Tests for ../intriguing/metrics.py"""
+"""Tests for intriguing/metrics.py"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tests for ../intriguing/progress.py"""
+"""Tests for intriguing/progress.py"""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Tests for ../intriguing/sharding.py: eight CPU devices, in a process of their own."""
+"""Tests for intriguing/sharding.py: eight CPU devices, in a process of their own."""
 
 import devices
 import jax
@@ -14,7 +14,7 @@ SCRIPT = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.tree_util import Partial
-from intriguing import attack, data, models, predict, sharding, train
+from intriguing import attack, data, models, predict, sharding, training
 from intriguing.errors import InputError
 
 NUM_IMAGES = int(sys.argv[1])
@@ -40,7 +40,7 @@ for batch_size in (16, 12):
     options["batch_size"] = batch_size
     for num in (1, 8):
         mesh = sharding.make_mesh(num)
-        state = train.fit(model, digits, jax.random.key(0), mesh=mesh, **options)
+        state = training.fit(model, digits, jax.random.key(0), mesh=mesh, **options)
         leaves = jax.tree.leaves(state.params)
         found[f"params {batch_size} {num}"] = [a.ravel().tolist() for a in leaves]
         found[f"spread {num}"] = len(leaves[0].sharding.device_set)

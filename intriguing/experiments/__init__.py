@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from intriguing import results, sharding
+from intriguing import runs, sharding
 from intriguing.errors import InputError
 from intriguing.experiments.adversarial import adversarial_training
 from intriguing.experiments.cars import quocnet_attack
@@ -44,7 +44,7 @@ def run_experiment(
         raise InputError(f'config.experiment is "{config.experiment}": it must be one of {known}')
     check_config(config)
     # Through JSON: a tuple that was read back from config.json must compare equal.
-    results.check_workdir(workdir, json.loads(config.to_json()))
+    runs.check_workdir(workdir, json.loads(config.to_json()))
     sharding.use_cores(num_devices)
     sharding.use_float32()
     mesh = sharding.make_mesh(num_devices, config.model_devices or None)

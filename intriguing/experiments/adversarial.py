@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from intriguing import charts, metrics, report
+from intriguing import metrics, report
 from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.predict import predict
+from intriguing.report import charts
 
 
 def adversarial_training(config, workdir: Path, mesh) -> Outcome:

@@ -10,24 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import (
-    adversarial_training,
-    attack,
-    data,
-    data_stream,
-    import_weights,
-    lipschitz,
-    models,
-    results,
-    rica,
-    sharding,
-    shards,
-    train,
-    train_stream,
-)
+from intriguing import attack, data, models, runs, sharding, training
+from intriguing.analysis import lipschitz
+from intriguing.data import stream
 from intriguing.errors import InputError
-from intriguing.models import quocnet
+from intriguing.models import import_weights, quocnet
 from intriguing.progress import Progress, logger
+from intriguing.runs import shards
+from intriguing.training import adversarial, rica, sgd
 
 
 def load_data(config) -> tuple[data.Dataset, data.Dataset]:
@@ -42,9 +32,9 @@ def load_data(config) -> tuple[data.Dataset, data.Dataset]:
     return train_set, data.load(config.data.name, "test", **options)
 
 
-def open_images(config, split: str = "test", image_size: int = 0) -> data_stream.Source:
+def open_images(config, split: str = "test", image_size: int = 0) -> stream.Source:
     """The images that `config.data` names, of that size or its own, read as they are needed."""
-    return data_stream.open_source(
+    return stream.open_source(
         config.data.name, split, image_size=image_size or config.data.image_size or None,
         data_dir=config.data.dir or None, download=config.data.download,
     )  # fmt: skip
@@ -80,7 +70,7 @@ def large_model(config, name: str, workdir: Path, mesh) -> Trained:
     model = build(len(source.class_names))
     logger.info("%s has no weights (--config.models.%s.weights): training on %d images", name, name,
                 len(source.labels))  # fmt: skip
-    state = train_stream.fit(
+    state = sgd.fit(
         model, source, jax.random.key(config.seed), crop_size=config.data.image_size,
         mesh=sharding.whole_batches(mesh), checkpoint_dir=workdir / "checkpoints" / name,
         name=f"training {name}", log=metrics_logger(workdir, name), **options,
@@ -109,9 +99,9 @@ def quocnet_filters(
         return rica.init(model, input_shape, key, mesh)
     if spec.weights:
         return rica.load(model, input_shape, spec.weights, mesh)
-    source = data_stream.of_dataset(views)
+    source = stream.of_dataset(views)
     if config.unlabelled.name:
-        source = data_stream.open_source(
+        source = stream.open_source(
             config.unlabelled.name, "train", image_size=config.data.image_size,
             data_dir=config.unlabelled.dir or None, download=config.data.download,
         )  # fmt: skip
@@ -175,18 +165,18 @@ def _train_fully_connected(spec, dataset: data.Dataset, key, options) -> Trained
     )
     options["weight_decay"] = spec.weight_decay
     if spec.pools.weights:
-        pools = adversarial_training.PoolOptions(**spec.pools)
-        state = adversarial_training.fit(model, dataset, key, pools=pools, **options)
+        pools = adversarial.PoolOptions(**spec.pools)
+        state = adversarial.fit(model, dataset, key, pools=pools, **options)
         return Trained(model, state.params)
     options["penalty_fn"] = _penalty_fn(model, dataset, spec.lipschitz_weight)
-    return Trained(model, train.fit(model, dataset, key, **options).params)
+    return Trained(model, training.fit(model, dataset, key, **options).params)
 
 
 def _train_autoencoder_classifier(spec, dataset: data.Dataset, key, options) -> Trained:
     model = models.AutoencoderClassifier(spec.num_units, len(dataset.class_names))
     phases = {"autoencoder": spec.autoencoder, "classifier": spec.classifier}
     return Trained(
-        model, train.fit_autoencoder_classifier(model, dataset, key, **phases, **options)
+        model, training.fit_autoencoder_classifier(model, dataset, key, **phases, **options)
     )
 
 
@@ -194,7 +184,7 @@ def _train_conv_net(spec, dataset: data.Dataset, key, options) -> Trained:
     model = models.ConvNet(tuple(spec.features), spec.num_units, len(dataset.class_names))
     options["weight_decay"] = spec.weight_decay
     options["penalty_fn"] = _penalty_fn(model, dataset, spec.lipschitz_weight)
-    return Trained(model, train.fit(model, dataset, key, **options).params)
+    return Trained(model, training.fit(model, dataset, key, **options).params)
 
 
 def _penalty_fn(model, dataset: data.Dataset, weight: float) -> Callable[[dict], jax.Array] | None:
@@ -217,7 +207,7 @@ def metrics_logger(workdir: Path, name: str) -> Callable[..., None]:
 
     def log(epoch: int, **metrics: float) -> None:
         named = {f"train/{name}/{metric}": value for metric, value in metrics.items()}
-        results.append_metrics(workdir / "metrics.jsonl", epoch, **named)
+        runs.append_metrics(workdir / "metrics.jsonl", epoch, **named)
 
     return log
 
@@ -280,13 +270,13 @@ def timed(workdir: Path, phase: str):
         yield
     finally:
         seconds = time.monotonic() - start
-        results.append_metrics(workdir / "metrics.jsonl", 0, phase=phase, seconds=seconds)
+        runs.append_metrics(workdir / "metrics.jsonl", 0, phase=phase, seconds=seconds)
 
 
 def seconds_per_phase(workdir: Path) -> dict[str, float]:
     """Seconds spent in each phase, over all runs in this workdir."""
     seconds = {}
-    for line in results.read_metrics(workdir / "metrics.jsonl"):
+    for line in runs.read_metrics(workdir / "metrics.jsonl"):
         if "phase" in line:
             seconds[line["phase"]] = seconds.get(line["phase"], 0.0) + line["seconds"]
     return seconds

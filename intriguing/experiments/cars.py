@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import charts, data, figures, logistic, metrics, models, report, results, rica
+from intriguing import data, metrics, models, report, runs
 from intriguing.errors import InputError
 from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.models import quocnet
 from intriguing.predict import choose_batch_size, predict
 from intriguing.progress import Progress, logger
+from intriguing.report import charts, figures
+from intriguing.training import logistic, rica
 
 VIEWS = 1004  # purpose of a key, beside those of `build`
 NAME = "QuocNet"  # the one network of such a config
@@ -234,7 +236,7 @@ def _learning_figures(config, filters, train_set, workdir: Path) -> list:
     shown = [(path, f"The {len(longest)} longest of the filters that the first stage has at 16 "
               "positions, each scaled on its own; zero is grey.")]  # fmt: skip
     learned = {}
-    for line in results.read_metrics(workdir / "metrics.jsonl"):
+    for line in runs.read_metrics(workdir / "metrics.jsonl"):
         for key, value in line.items():
             if key.startswith(f"train/{NAME}/"):
                 learned.setdefault(key.rpartition("/")[2], {})[line["step"]] = value

@@ -2,11 +2,13 @@
 
 import os
 
-from intriguing import adversarial_training, attack_inputs, models, targets
+from intriguing import models
+from intriguing.attack import inputs, targets
 from intriguing.errors import InputError
 from intriguing.experiments import build
 from intriguing.models import quocnet
-from intriguing.train_loop import check_options
+from intriguing.training import adversarial
+from intriguing.training.loop import check_options
 
 
 def check_config(config) -> None:
@@ -39,7 +41,7 @@ def _check_model(config, spec) -> None:
         wanted = ("num_epochs", "batch_size", "learning_rate", "weight_decay")
         check_options(**{key: settings[key] for key in wanted})
     if "pools" in spec:
-        adversarial_training.check_pools(adversarial_training.PoolOptions(**spec.pools))
+        adversarial.check_pools(adversarial.PoolOptions(**spec.pools))
         if any(not 0 <= rate < 1 for rate in spec.dropout_rates):
             raise InputError(f"dropout_rates is {spec.dropout_rates}: from 0 to below 1 each")
         if len(spec.dropout_rates) not in (0, len(spec.hidden_sizes) + 1):
@@ -102,4 +104,4 @@ def _check_attack(options: dict) -> None:
         )
     for key in ("num_images", "targets", "target_class", "refine", "squared_norm"):
         del options[key]
-    attack_inputs.check_options(**options)
+    inputs.check_options(**options)

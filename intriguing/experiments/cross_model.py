@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from intriguing import charts, figures, metrics, report, transfer
+from intriguing import metrics, report
+from intriguing.analysis import transfer
+from intriguing.attack import baselines
 from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.predict import predict
+from intriguing.report import charts, figures
 
 NUM_SHOWN = 10  # images per row of figure 7
 
@@ -28,7 +31,7 @@ def cross_model(config, workdir: Path, mesh) -> Outcome:
         images, labels = train_set.images[:num_images], train_set.labels[:num_images]
         noise_key = build.key_for(config, build.NOISE)
         noisy = {
-            stddev: transfer.gaussian_noise(noise_key, np.arange(num_images), images, stddev)
+            stddev: baselines.gaussian_noise(noise_key, np.arange(num_images), images, stddev)
             for stddev in (*config.noise_stddevs, config.figure_noise_stddev)
         }
         first = table1(victims, attacks, train_set, test_set, config)

@@ -5,10 +5,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from intriguing import charts, data, metrics, report, transfer
+from intriguing import data, metrics, report
+from intriguing.analysis import transfer
+from intriguing.attack import baselines
 from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.predict import predict
+from intriguing.report import charts
 
 
 def cross_training_set(config, workdir: Path, mesh) -> Outcome:
@@ -143,20 +146,20 @@ def one_table4(victims, attacks, test_set, seed: int, config) -> dict[str, list[
     indices, stddev = np.arange(num_images), config.amplified_stddev
     noise_key = build.key_for(config, build.NOISE, seed)
     small, large = [
-        (tables.noise_row(level), transfer.gaussian_noise(noise_key, indices, images, level))
+        (tables.noise_row(level), baselines.gaussian_noise(noise_key, indices, images, level))
         for level in config.noise_stddevs
     ]
     key = build.key_for(config, build.DIRECTIONS, seed)
     sets = {name: arrays["adv_images"] for name, arrays in attacks.items()}
     sets |= {
-        random_row(name): transfer.random_directions(
+        random_row(name): baselines.random_directions(
             key, indices, images, np.where(arrays["success"], arrays["distortion"], 0)
         )
         for name, arrays in attacks.items()
     }
     sets |= dict([small])
     sets |= {
-        tables.amplified_row(name, stddev): transfer.amplify(images, arrays["adv_images"], stddev)
+        tables.amplified_row(name, stddev): baselines.amplify(images, arrays["adv_images"], stddev)
         for name, arrays in attacks.items()
     }
     sets |= dict([large])
@@ -175,12 +178,12 @@ def amplification(victims, attacks, test_set, config) -> report.Table:
     for seed, models in enumerate(victims):
         key = build.key_for(config, build.DIRECTIONS, seed)
         changed = {
-            name: lambda stddev, arrays=arrays: transfer.amplify(
+            name: lambda stddev, arrays=arrays: baselines.amplify(
                 images, arrays["adv_images"], stddev
             )
             for name, arrays in attacks[seed].items()
         }
-        changed["random direction"] = lambda stddev, key=key: transfer.random_directions(
+        changed["random direction"] = lambda stddev, key=key: baselines.random_directions(
             key, np.arange(num_images), images, np.full(num_images, stddev, np.float32)
         )
         rows = {}

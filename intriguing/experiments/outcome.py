@@ -7,8 +7,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from intriguing import report, report_html, results
+from intriguing import report, runs
 from intriguing.experiments.build import seconds_per_phase
+from intriguing.report import html
 
 
 class Outcome(NamedTuple):
@@ -45,7 +46,7 @@ def write_outcome(config, workdir: Path, outcome: Outcome, command: str) -> dict
     }
     tables, figures, claims = outcome
     report.write_tables(workdir, tables)
-    report_html.write_report(workdir, config.title, tables, figures, facts, claims)
+    html.write_report(workdir, config.title, tables, figures, facts, claims)
     shown = [[path.relative_to(workdir).as_posix(), caption] for path, caption in figures]
     about = {
         "experiment": config.experiment, "title": config.title, "command": command,
@@ -53,7 +54,7 @@ def write_outcome(config, workdir: Path, outcome: Outcome, command: str) -> dict
         "claims": [claim._asdict() for claim in claims],
     }  # fmt: skip
     summary = report.merge_summary(about, tables)
-    results.write_summary(workdir / "summary.json", summary)
+    runs.write_summary(workdir / "summary.json", summary)
     for table in tables:
         print(report.to_text(table), flush=True)
     for claim in claims:

@@ -6,7 +6,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from intriguing import charts, lipschitz, models, operator_norms, report
+from intriguing import models, report
+from intriguing.analysis import lipschitz, operator_norms
 from intriguing.data import Dataset
 from intriguing.errors import InputError
 from intriguing.experiments import build, tables
@@ -14,6 +15,7 @@ from intriguing.experiments.outcome import Outcome
 from intriguing.models.layers import Conv, Dense
 from intriguing.predict import logits
 from intriguing.progress import Progress
+from intriguing.report import charts
 
 FORMULA_NOTE = "printed_formula: the bound with the paper's factor D^-2; "
 NORM_NOTE = (

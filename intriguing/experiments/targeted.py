@@ -5,13 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from intriguing import attack, eight_bit, figures, metrics, report, results, shards, transfer
-from intriguing.data_stream import Source
+from intriguing import atomic, attack, metrics, report
+from intriguing.attack import baselines, eight_bit
+from intriguing.data.stream import Source
 from intriguing.errors import InputError
 from intriguing.experiments import build
 from intriguing.experiments.outcome import Outcome
 from intriguing.predict import logits
 from intriguing.progress import Progress, logger
+from intriguing.report import figures
+from intriguing.runs import shards
 
 LARGE = ("adv_images", "png_images")  # stay in the result files
 UNREADABLE = -1  # in place of a predicted class
@@ -116,11 +119,13 @@ def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Pa
         _write_pngs(workdir / "adversarial" / victim.name, names, kept, found.success)
         stddevs = np.where(found.success, found.distortion, 0).astype(np.float32)
         changed = {PLAIN: found.adv_images}
-        changed[SAME_NORM] = transfer.random_directions(noise_key, indices, images, stddevs)
+        changed[SAME_NORM] = baselines.random_directions(noise_key, indices, images, stddevs)
         for stddev in config.curve_stddevs:
             at = np.full(len(images), stddev, np.float32)
-            changed[amplified(stddev)] = transfer.amplify(images, found.adv_images, stddev)
-            changed[directions(stddev)] = transfer.random_directions(noise_key, indices, images, at)
+            changed[amplified(stddev)] = baselines.amplify(images, found.adv_images, stddev)
+            changed[directions(stddev)] = baselines.random_directions(
+                noise_key, indices, images, at
+            )
         predictions = {
             f"{other.name}: {kind}": logits(other.logits_fn, np.clip(each, 0, 1)).argmax(axis=-1)
             for kind, each in changed.items()
@@ -167,7 +172,7 @@ def png_name(index: int, name: str) -> str:
 def _write_pngs(folder: Path, names: list[str], kept: eight_bit.EightBit, success) -> None:
     for name, pixels, good in zip(names, kept.images, success & kept.success, strict=True):
         if good:
-            results.write_atomic(folder / f"{name}.png", eight_bit.png_bytes(pixels))
+            atomic.write_atomic(folder / f"{name}.png", eight_bit.png_bytes(pixels))
 
 
 def attack_table(attacks, victims, source: Source, config) -> report.Table:

@@ -5,10 +5,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from intriguing import figures, metrics, models, report, units
+from intriguing import metrics, models, report
+from intriguing.analysis import units
 from intriguing.experiments import build
 from intriguing.experiments.outcome import Outcome
 from intriguing.predict import predict
+from intriguing.report import figures
 
 SMALL = 0.1  # a difference below this part of that to random images counts as none
 BASES = ("units", "random directions", "random images")

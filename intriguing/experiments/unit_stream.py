@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import metrics, shards, units
+from intriguing import metrics
+from intriguing.analysis import units
 from intriguing.errors import InputError
 from intriguing.experiments import build
 from intriguing.experiments.outcome import Outcome
@@ -20,6 +21,7 @@ from intriguing.experiments.unit_analysis import (
 )
 from intriguing.predict import choose_batch_size
 from intriguing.progress import Progress
+from intriguing.runs import shards
 
 
 def streamed_units(config, workdir: Path, mesh) -> Outcome:

@@ -2,13 +2,7 @@
 
 import flax.linen as nn
 
-from intriguing.models.layer_graph import (
-    GAUSSIAN,
-    TORCH_DEFAULT,
-    LayerGraph,
-    Node,
-    chain,
-)
+from intriguing.models.layer_graph import GAUSSIAN, TORCH_DEFAULT, LayerGraph, Node, chain
 from intriguing.models.layers import (
     CAFFE,
     TORCH,

@@ -1,15 +1,7 @@
 """SqueezeNet v1.1 (Iandola et al. 2016): AlexNet's accuracy with 1.2 million parameters."""
 
 from intriguing.models.layer_graph import XAVIER, LayerGraph, Node, chain, conv_relu
-from intriguing.models.layers import (
-    CAFFE,
-    Concat,
-    Conv,
-    Dropout,
-    MaxPool,
-    MeanPool,
-    Normalise,
-)
+from intriguing.models.layers import CAFFE, Concat, Conv, Dropout, MaxPool, MeanPool, Normalise
 
 FIRES = {"fire2": 16, "fire3": 16, "fire4": 32, "fire5": 32, "fire6": 48, "fire7": 48,
          "fire8": 64, "fire9": 64}  # fmt: skip

@@ -1,0 +1,1 @@
+"""What the attacks are measured by: transfer, units, Lipschitz bounds."""

@@ -1,0 +1,187 @@
+"""Feeds images to a search on c, engine or stock solver, and brings its results back to the host.
+
+Device memory holds `num_lanes` images at work and a queue of a few times as many.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from intriguing import sharding
+from intriguing.attack import engine, stock_search
+from intriguing.attack.lanes import Finished, Queue, Work, empty_lanes
+
+QUEUE_LENGTH = 4  # images handed to the device at a time, per lane
+LANE_PIXELS = {"cpu": 2**16, "gpu": 2**24, "tpu": 2**24}  # pixels that a device's lanes hold
+
+
+class Utilisation(NamedTuple):
+    """`busy`: lane steps that worked on an image; `total`: all lane steps."""
+
+    busy: int
+    total: int
+
+
+def choose_num_lanes(images, num_lanes: int | None, mesh) -> int:
+    """Lanes over all devices: `num_lanes` each or, if None, as many as suit the kind of device.
+
+    On a CPU as many as keep the solver's arrays in cache; never more than there are images.
+    """
+    if num_lanes is None:
+        budget = LANE_PIXELS.get(mesh.devices.flat[0].platform, LANE_PIXELS["gpu"])
+        num_lanes = int(np.clip(budget // max(images[0].size, 1), 8, 8192))
+    num_shards = sharding.num_shards(mesh)
+    return min(num_lanes, -(-len(images) // num_shards)) * num_shards
+
+
+@sharding.jit(static_argnames=("mesh", "image_shape"))
+def run_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape):
+    """`engine.run` on each device, with its own lanes and its own part of the queue."""
+
+    def on_device(shared, lanes, clock, queue):
+        logits_fn, drain, options = shared
+        return _split(engine.run(logits_fn, lanes, clock[0], queue, drain, image_shape, options))
+
+    run = sharding.map_devices(on_device, mesh)
+    return run((logits_fn, drain, options), lanes, clock, queue)
+
+
+def step_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape, progress):
+    """`run_engine` as a loop in Python, for networks that XLA runs slowly inside a loop.
+
+    `progress` is called with the number of rows finished so far.
+    """
+    work, going = _begin(lanes, clock, queue, drain, mesh=mesh)
+    while np.any(going):
+        work = _step(logits_fn, work, options, mesh=mesh, image_shape=image_shape)
+        if np.any(np.asarray(work.lanes.done) & (np.asarray(work.lanes.index) >= 0)):
+            work, going = _exchange(work, queue, drain, mesh=mesh)
+            progress(int(np.sum(work.num_finished)))
+    return work
+
+
+@sharding.jit(static_argnames="mesh")
+def _begin(lanes, clock, queue, drain, mesh):
+    def on_device(drain, lanes, clock, queue):
+        work = engine.begin(lanes, clock[0], queue)
+        return _split(work), engine.keep_going(work, queue, drain)[None]
+
+    return sharding.map_devices(on_device, mesh)(drain, lanes, clock, queue)
+
+
+@sharding.jit(static_argnames=("mesh", "image_shape"), donate_argnums=1)
+def _step(logits_fn, work, options, mesh, image_shape):
+    def on_device(shared, work):
+        logits_fn, options = shared
+        return _split(engine.step(logits_fn, _join(work), image_shape, options))
+
+    return sharding.map_devices(on_device, mesh)((logits_fn, options), work)
+
+
+@sharding.jit(static_argnames="mesh", donate_argnums=0)
+def _exchange(work, queue, drain, mesh):
+    def on_device(drain, work, queue):
+        work = engine.exchange(_join(work), queue)
+        return _split(work), engine.keep_going(work, queue, drain)[None]
+
+    return sharding.map_devices(on_device, mesh)(drain, work, queue)
+
+
+def _split(work: Work) -> Work:
+    """Its scalars as arrays (1,), that those of all devices can be joined to one array."""
+    return jax.tree.map(lambda array: array[None] if array.ndim == 0 else array, work)
+
+
+def _join(work: Work) -> Work:
+    """The inverse of `_split`."""
+    numbers = ("clock", "busy", "taken", "num_finished")
+    return work._replace(**{name: getattr(work, name)[0] for name in numbers})
+
+
+@sharding.jit(static_argnames=("mesh", "image_shape", "options"))
+def _run_stock(logits_fn, queue, mesh, image_shape, options):
+    def on_device(logits_fn, queue):
+        return stock_search.run(logits_fn, queue, image_shape, options)
+
+    return sharding.map_devices(on_device, mesh)(logits_fn, queue)
+
+
+def batched(
+    logits_fn, arrays, num_lanes, mesh, options, in_steps, progress, utilisation
+) -> Iterator[Finished]:
+    """Streams the images through the engine; yields rows as they finish, as numpy arrays."""
+    images = arrays[0]
+    lanes = empty_lanes(
+        num_lanes, images[0].size, arrays[1][0].size, images.dtype, options.history_size
+    )
+    num_shards = sharding.num_shards(mesh)
+    clock = jnp.zeros(num_shards, jnp.int32)
+    lanes, clock = jax.device_put((lanes, clock), sharding.split(mesh))
+    length, num_busy, num_done = QUEUE_LENGTH * num_lanes, 0, 0
+    run = run_engine
+    if in_steps:
+        run = functools.partial(step_engine, progress=lambda num: progress(num_done + num))
+    for start in range(0, len(images), length):
+        queue = make_queue(arrays, start, length, mesh)
+        drain = jnp.asarray(start + length >= len(images))
+        work = run(
+            logits_fn, lanes, clock, queue, drain, options,
+            mesh=mesh, image_shape=images.shape[1:],
+        )  # fmt: skip
+        lanes, clock = work.lanes, work.clock
+        finished = jax.tree.map(np.asarray, work.finished)
+        num_busy += int(np.asarray(work.busy, np.int64).sum())
+        kept = np.flatnonzero(finished.index >= 0)
+        num_done += len(kept)
+        yield Finished(*(array[kept] for array in finished))
+    if utilisation is not None:
+        num_steps = int(np.asarray(clock, np.int64).sum()) * (num_lanes // num_shards)
+        utilisation(Utilisation(num_busy, num_steps))
+
+
+def stock(
+    logits_fn, arrays, num_lanes, mesh, options, in_steps, progress, utilisation
+) -> Iterator[Finished]:
+    """Batches of `num_lanes` images through jaxopt's solver; yields their rows."""
+    del in_steps, progress, utilisation
+    images = arrays[0]
+    for start in range(0, len(images), num_lanes):
+        queue = make_queue(arrays, start, num_lanes, mesh)
+        finished = _run_stock(
+            logits_fn, queue, mesh=mesh, image_shape=images.shape[1:], options=options
+        )
+        finished = jax.tree.map(np.asarray, finished)
+        kept = np.flatnonzero(finished.index >= 0)
+        yield Finished(*(array[kept] for array in finished))
+
+
+SOLVERS = {"batched": batched, "jaxopt": stock}
+
+
+def make_queue(arrays, start: int, length: int, mesh) -> Queue:
+    """Images from `start` on, flat, dealt out among the devices; padded with index -1."""
+    index = np.arange(start, start + length)
+    index = np.where(index < len(arrays[0]), index, -1)
+    # Dealt round: the last chunk is even too.
+    index = index.reshape(-1, sharding.num_shards(mesh)).T.ravel()
+    images, lower, upper = (array[index].reshape(length, -1) for array in arrays[:3])
+    queue = Queue(index.astype(np.int32), images, lower, upper, arrays[3][index])
+    return jax.device_put(queue, sharding.split(mesh))
+
+
+def in_batches(parts: Iterator[Finished], batch_size: int, num_images: int) -> Iterator[Finished]:
+    """Regroups rows into batches of `batch_size`; the last one is smaller."""
+    num_seen, waiting = 0, []
+    for part in parts:
+        num_seen += len(part.index)
+        waiting.append(part)
+        rows = Finished(*(np.concatenate(fields) for fields in zip(*waiting, strict=True)))
+        least = 1 if num_seen == num_images else batch_size
+        while len(rows.index) >= least:
+            yield Finished(*(field[:batch_size] for field in rows))
+            rows = Finished(*(field[batch_size:] for field in rows))
+        waiting = [rows]

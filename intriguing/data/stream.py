@@ -1,0 +1,150 @@
+"""Images that are decoded when they are asked for: a million need not fit in memory."""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from intriguing.data.dataset import LOADERS, Dataset, load, make_request
+from intriguing.data.files import DECODE_ERRORS, Request, decode_image, list_image_folder
+from intriguing.data.tfds import open_tfds, read_labels
+from intriguing.errors import InputError
+from intriguing.progress import logger
+
+Read = Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
+
+
+class Source(NamedTuple):
+    """Labelled images, read by index.
+
+    Fields:
+      read: indices -> (images float32 (num, height, width, channels) in [0, 1], readable (num,)
+        bool); what cannot be read is all 0, and named once in a warning.
+      labels: int32 (num,); class_names; names: what each image is called, a file below the folder
+        or a number.
+    """
+
+    read: Read
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def open_source(name: str, split: str, *, image_size: int | None, data_dir: str | None = None,
+                download: bool = False) -> Source:  # fmt: skip
+    """Opens a data set of `data.load`: folders and TFDS are streamed, others held in memory.
+
+    Nothing is decoded before it is asked for. TFDS has no list of labels: opening it reads all its
+    files once.
+
+    Raises:
+      InputError: as `data.load`; images that are streamed and have no common size.
+    """
+    request = make_request(name, split, data_dir, download, image_size)
+    if name == "image_folder":
+        return _of_folder(request)
+    if name not in LOADERS:
+        return _of_tfds(request)
+    return of_dataset(
+        load(name, split, image_size=image_size, data_dir=data_dir, download=download)
+    )
+
+
+def of_dataset(dataset: Dataset) -> Source:
+    """A data set in memory as a `Source`."""
+
+    def read(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        return dataset.images[np.asarray(indices)], np.ones(len(indices), bool)
+
+    return Source(read, dataset.labels, dataset.class_names, _numbers(dataset.labels))
+
+
+def _of_folder(request: Request) -> Source:
+    examples, class_names = list_image_folder(request)
+    paths, labels = zip(*examples, strict=True)
+    names = tuple(_name_of(path, request.data_dir) for path in paths)
+    shape = (request.image_size, request.image_size, 3)
+
+    def files(indices: Sequence[int]) -> Iterable[Path]:
+        return (paths[index] for index in indices)
+
+    read = _decoder(files, request.image_size, shape, names, request.data_dir)
+    return _checked(Source(read, np.array(labels), tuple(class_names), names), request.data_dir)
+
+
+def _name_of(path: Path, root: Path) -> str:
+    """The path below the folder: file names alone are often the same in every class."""
+    below = (base for base in (root / "images", root) if path.is_relative_to(base))
+    return path.relative_to(next(below, "/")).as_posix()
+
+
+def _of_tfds(request: Request) -> Source:
+    prepared = open_tfds(request, LOADERS)
+    shape, size = prepared.image_shape, request.image_size
+    if size is not None:
+        shape = (size, size, shape[-1])
+    if None in shape:
+        raise InputError(
+            f"{prepared.folder}: images differ in size: give one image_size"
+            " (--config.data.image_size) to all"
+        )
+
+    def files(indices: Sequence[int]) -> Iterable[BinaryIO]:
+        return (io.BytesIO(example["image"]) for example in prepared.read(indices))
+
+    labels = read_labels(prepared)
+    names = _numbers(labels)
+    read = _decoder(files, size, shape, names, prepared.folder)
+    return _checked(Source(read, labels, prepared.class_names, names), prepared.folder)
+
+
+def _numbers(labels: np.ndarray) -> tuple[str, ...]:
+    return tuple(map(str, range(len(labels))))
+
+
+def _checked(source: Source, where: Path) -> Source:
+    """The source with labels of int32. Raises InputError for one without a class name."""
+    labels, num = source.labels, len(source.class_names)
+    bad = (labels < 0) | (labels >= num)
+    if bad.any():
+        first = bad.argmax()
+        raise InputError(
+            f"{where}: label {labels[first]} of {source.names[first]} has no class name: there are"
+            f" {num}"
+        )
+    return source._replace(labels=labels.astype(np.int32))
+
+
+def _decoder(files: Callable[[Sequence[int]], Iterable[Path | BinaryIO]], image_size: int | None,
+             shape: tuple[int, int, int], names: Sequence[str], where: Path) -> Read:  # fmt: skip
+    """The `read` of a source whose images are files: `files(indices)` gives one for each index.
+
+    Images are cut and resized to `image_size`, if there is one, and must have `shape` then.
+    """
+    warned: set[str] = set()
+
+    def read(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        images = np.zeros((len(indices), *shape), np.float32)
+        readable = np.ones(len(indices), bool)
+        for row, file in enumerate(files(indices)):
+            try:
+                pixels = decode_image(file, image_size, shape[-1])
+            except DECODE_ERRORS:
+                readable[row] = False
+                continue
+            if pixels.shape != shape:
+                found = f"image {names[indices[row]]} is {pixels.shape}, not {shape} as promised"
+                raise InputError(
+                    f"{where}: {found}: give one image_size (--config.data.image_size) to all"
+                )
+            images[row] = np.divide(pixels, 255, dtype=np.float32)
+        broken = {names[i] for i, good in zip(indices, readable, strict=True) if not good} - warned
+        if broken:
+            logger.warning("%s: %d unreadable images are left out: %s", where, len(broken),
+                           ", ".join(sorted(broken)))  # fmt: skip
+            warned.update(broken)
+        return images, readable
+
+    return read

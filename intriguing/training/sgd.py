@@ -1,0 +1,129 @@
+"""Training of large networks on streamed images, as Krizhevsky et al. 2012 trained AlexNet."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from intriguing import sharding
+from intriguing.data.stream import Source
+from intriguing.training import checkpoint, stream_loop
+from intriguing.training.stream_loop import StreamState, random_crops
+
+DROPS = (1 / 3, 2 / 3, 8 / 9)  # of the training: there the learning rate is divided by 10
+
+
+def fit(
+    model: nn.Module,
+    source: Source,
+    key: jax.Array,
+    *,
+    crop_size: int,
+    num_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    mesh: Mesh | None = None,
+    checkpoint_dir: str | Path | None = None,
+    checkpoint_seconds: float = 600.0,
+    name: str = "training",
+    log: Callable[..., None] | None = None,
+) -> StreamState:
+    """Momentum SGD with weight decay on random crops and mirror images.
+
+    An epoch's order comes from `fold_in(key, epoch)`, a step's crops and dropout from its number: a
+    resumed run gives what an uninterrupted one does. The learning rate falls tenfold at `DROPS`.
+
+    Args:
+      model: maps images (batch, crop_size, crop_size, 3) to (logits, activations).
+      source: images larger than `crop_size`; those that cannot be read count for nothing.
+      key: PRNG key.
+      crop_size: pixels.
+      num_epochs: passes over the source; the last, smaller batch of each is left out.
+      batch_size: images per step, over all devices: a multiple of their number.
+      learning_rate, momentum, weight_decay: of SGD; the decay is of all parameters.
+      mesh: devices that share a batch; default: one.
+      checkpoint_dir: where to save and resume; default: nowhere.
+      checkpoint_seconds: time between saves; the end is always saved.
+      name: what the progress bar says.
+      log: called as `log(step, loss=...)` a hundred times, evenly.
+
+    Returns:
+      The state after the last step.
+
+    Raises:
+      InputError: sizes that do not fit, an unfitting checkpoint, or a loss that is not finite.
+    """
+    mesh = sharding.make_mesh(1) if mesh is None else mesh
+    num_steps = stream_loop.check_sizes(
+        source, crop_size=crop_size, num_epochs=num_epochs, batch_size=batch_size,
+        learning_rate=learning_rate, mesh=mesh,
+    )  # fmt: skip
+    tx = _optimiser(learning_rate, momentum, weight_decay, num_steps)
+    init_key, order_key, step_key = jax.random.split(key, 3)
+    create = functools.partial(create_state, model, tx, init_key, crop_size)
+    everywhere = sharding.replicated(mesh)
+    saved = checkpoint_dir and checkpoint.restore_latest(
+        checkpoint_dir, jax.eval_shape(create), everywhere
+    )
+    state = saved[1] if saved else jax.device_put(jax.jit(create)(), everywhere)
+    step = jax.jit(functools.partial(train_step, model, tx, step_key, crop_size))
+    return stream_loop.run_steps(
+        step, state, source, order_key, num_steps=num_steps, batch_size=batch_size, mesh=mesh,
+        checkpoint_dir=checkpoint_dir, checkpoint_seconds=checkpoint_seconds, name=name, log=log,
+    )  # fmt: skip
+
+
+def _optimiser(
+    learning_rate: float, momentum: float, weight_decay: float, total: int
+) -> optax.GradientTransformation:
+    """SGD for `total` steps; see `DROPS`."""
+    drops = {max(1, round(part * total)): 0.1 for part in DROPS}
+    schedule = optax.piecewise_constant_schedule(learning_rate, drops)
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum))
+
+
+def create_state(
+    model: nn.Module, tx: optax.GradientTransformation, key: jax.Array, crop_size: int
+) -> StreamState:
+    """Fresh parameters and their optimiser state."""
+    params = model.init(key, jnp.zeros((1, crop_size, crop_size, 3)))["params"]
+    return StreamState(params, tx.init(params), jnp.zeros((), jnp.int32))
+
+
+def train_step(
+    model: nn.Module, tx: optax.GradientTransformation, key: jax.Array, crop_size: int,
+    state: StreamState, images: jax.Array, labels: jax.Array, readable: jax.Array,
+) -> tuple[StreamState, jax.Array]:  # fmt: skip
+    """One step of the optimiser.
+
+    Args:
+      model, tx, crop_size: what is trained, and how.
+      key: of all steps; this one's is made from it and `state.step`.
+      state: before the step.
+      images: (batch, h, w, 3).
+      labels: (batch,) int.
+      readable: (batch,) float, 0 for an image that counts for nothing.
+
+    Returns:
+      (the state after it, the mean loss of the images that count).
+    """
+    crop_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+
+    def loss_fn(params):
+        crops = random_crops(crop_key, images, crop_size)
+        rngs = {"dropout": dropout_key}
+        logits, _ = model.apply({"params": params}, crops, train=True, rngs=rngs)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return (losses * readable).sum() / jnp.maximum(readable.sum(), 1)
+
+    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return StreamState(params, opt_state, state.step + 1), loss

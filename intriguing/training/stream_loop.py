@@ -1,0 +1,134 @@
+"""The loop of all training on streamed images: steps, logged and resumable."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from intriguing import sharding
+from intriguing.data.stream import Source
+from intriguing.errors import InputError
+from intriguing.progress import Progress
+from intriguing.training import checkpoint
+
+
+class StreamState(NamedTuple):
+    """Fields: `params`; `opt_state`, of optax; `step`, how many are done."""
+
+    params: dict
+    opt_state: optax.OptState
+    step: jax.Array
+
+
+def check_sizes(
+    source: Source, *, crop_size: int, num_epochs: int, batch_size: int, learning_rate: float, mesh
+) -> int:
+    """The number of steps of the whole training. Raises InputError for sizes that do not fit."""
+    size, num = source.read(range(1))[0].shape[1], len(source.labels)
+    if crop_size > size:
+        raise InputError(f"crop_size is {crop_size}: images have {size} pixels")
+    num_shards = sharding.num_shards(mesh)
+    if batch_size < 1 or batch_size % num_shards:
+        raise InputError(
+            f"batch_size is {batch_size}: a multiple of {num_shards} devices is needed"
+        )
+    if batch_size > num:
+        raise InputError(f"batch_size is {batch_size}: the training set has {num} images")
+    if num_epochs < 1 or not learning_rate > 0:
+        raise InputError("num_epochs must be at least 1, and learning_rate positive")
+    return num_epochs * (num // batch_size)
+
+
+def run_steps(
+    run_step: Callable[..., tuple[StreamState, jax.Array]],
+    state: StreamState,
+    source: Source,
+    key: jax.Array,
+    *,
+    num_steps: int,
+    batch_size: int,
+    mesh: Mesh,
+    checkpoint_dir: str | Path | None,
+    checkpoint_seconds: float,
+    name: str,
+    log: Callable[..., None] | None,
+) -> StreamState:
+    """Takes the steps that are left of `num_steps`, one per batch; reports and saves on the way.
+
+    Args:
+      run_step: (state, images, labels, readable) -> (state, loss), jitted; `readable` (batch,) is 0
+        for an image that counts for nothing.
+      state: to start from.
+      source: what batches are read from; the last, smaller one of each epoch is left out.
+      key: an epoch's order comes from `fold_in(key, epoch)`.
+      num_steps: of the whole training.
+      batch_size: images per step, over all devices.
+      mesh, checkpoint_dir, checkpoint_seconds, name, log: as in `sgd.fit`.
+
+    Raises:
+      InputError: a loss that is not finite.
+    """
+    first, last_saved = int(state.step), time.monotonic()
+    batches = _batches(source, key, first, num_steps, batch_size)
+    with Progress(num_steps, name, "step") as progress:
+        progress.update(first)
+        for step, batch in enumerate(batches, start=first + 1):
+            state, loss = run_step(state, *jax.device_put(batch, sharding.split(mesh)))
+            progress.update(step)
+            if step % max(1, num_steps // 100) == 0 or step == num_steps:
+                if not np.isfinite(loss):
+                    raise InputError(f"{name}: the loss is {loss} at step {step}; the learning"
+                                     " rate may be too large")  # fmt: skip
+                if log is not None:
+                    log(step, loss=float(loss))
+            due = step == num_steps or time.monotonic() - last_saved > checkpoint_seconds
+            if checkpoint_dir and due:
+                checkpoint.save(checkpoint_dir, step, state)
+                last_saved = time.monotonic()
+    return state
+
+
+def _batches(source: Source, key, first: int, num_steps: int, batch_size: int
+             ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
+    """(images, labels, readable) of the steps from `first` on; the next is read meanwhile."""
+    num_batches = len(source.labels) // batch_size
+
+    @functools.lru_cache(1)
+    def order_of(epoch: int) -> np.ndarray:
+        epoch_key = jax.random.fold_in(key, epoch)
+        return np.asarray(jax.random.permutation(epoch_key, len(source.labels)))
+
+    def read(step: int):
+        epoch, batch = divmod(step, num_batches)
+        indices = order_of(epoch)[batch * batch_size : (batch + 1) * batch_size]
+        images, readable = source.read(indices)
+        return images, source.labels[indices], readable.astype(np.float32)
+
+    with ThreadPoolExecutor(1) as reader:
+        pending = reader.submit(read, first) if first < num_steps else None
+        for step in range(first, num_steps):
+            batch = pending.result()
+            pending = reader.submit(read, step + 1) if step + 1 < num_steps else None
+            yield batch
+
+
+def random_crops(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
+    """A random square of each image (batch, h, w, c), every other one mirrored."""
+    height, width = images.shape[1:3]
+
+    def crop(i, image):
+        row_key, column_key, flip_key = jax.random.split(jax.random.fold_in(key, i), 3)
+        row = jax.random.randint(row_key, (), 0, height - size + 1)
+        column = jax.random.randint(column_key, (), 0, width - size + 1)
+        part = jax.lax.dynamic_slice(image, (row, column, 0), (size, size, image.shape[-1]))
+        return jnp.where(jax.random.bernoulli(flip_key), part[:, ::-1], part)
+
+    return jax.vmap(crop)(jnp.arange(len(images)), images)

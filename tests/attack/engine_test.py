@@ -1,0 +1,157 @@
+"""Tests for intriguing/attack/engine.py and feed.py: order, lanes, queue chunks, lowering."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from intriguing import attack, models, predict, sharding
+from intriguing.attack import AttackStatus, feed, minimal
+from intriguing.attack.lanes import Finished, Options, empty_lanes
+
+PIXELS, CLASSES, NUM = 12, 4, 23
+TRACES = []
+
+
+def logits_of(params, images):
+    TRACES.append(images.shape)
+    weights, biases = params  # convex: rounding cannot send two runs to different minima
+    return images @ weights + biases
+
+
+def make_params(seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = (PIXELS, CLASSES), (1, CLASSES)
+    return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    images = np.random.default_rng(1).uniform(size=(NUM, PIXELS)).astype(np.float32)
+    order = np.asarray(logits_of(make_params(), images)).argsort(axis=1)
+    return images, order[:, -2].astype(np.int32)  # the runner-up: always reachable
+
+
+def run(images, targets, **options):
+    logits_fn = Partial(logits_of, make_params())
+    return attack.minimal_perturbation(logits_fn, images, targets, **options)
+
+
+@pytest.fixture(scope="module")
+def five_lanes(problem):
+    """23 images, 20 to a queue: two chunks. (result, progress, utilisation)."""
+    progress, utilisation = [], []
+    result = run(*problem, num_lanes=5, progress=progress.append, utilisation=utilisation.append)
+    assert NUM > 5 * feed.QUEUE_LENGTH
+    return result, progress, utilisation
+
+
+def test_rows_are_in_input_order(problem, five_lanes):
+    images, targets = problem
+    result = five_lanes[0]
+    assert result.success.all() and len(set(result.l2_norm.tolist())) == NUM
+    for i in range(NUM):
+        alone = run(images[i : i + 1], targets[i : i + 1], num_lanes=1)
+        np.testing.assert_allclose(alone.l2_norm[0], result.l2_norm[i], rtol=0.02)
+
+
+@pytest.mark.parametrize("num_lanes", [1, 4, 64])
+def test_lanes_do_not_matter(problem, five_lanes, num_lanes):
+    result = run(*problem, num_lanes=num_lanes)
+    np.testing.assert_array_equal(result.success, five_lanes[0].success)
+    np.testing.assert_allclose(result.distortion.mean(), five_lanes[0].distortion.mean(), rtol=5e-3)
+
+
+def test_progress_and_utilisation(five_lanes):
+    _, progress, ((busy, total),) = five_lanes
+    assert progress == sorted(set(progress)) and progress[-1] == NUM and len(progress) > 1
+    assert 0.5 * total < busy <= total
+
+
+@pytest.mark.parametrize(("refine", "rtol"), [(True, 0.01), (False, 0.03)])
+def test_solvers_agree(problem, refine, rtol):
+    """The engine keeps the best point of all that it evaluates, jaxopt that of its minimisers."""
+    options = {"refine": refine, "num_penalties": 12, "maxiter": 100, "rtol": 1e-6, "num_lanes": 8}
+    ours, stock = (run(*problem, solver=solver, **options) for solver in ("batched", "jaxopt"))
+    np.testing.assert_array_equal(ours.success, stock.success)
+    np.testing.assert_allclose(ours.distortion.mean(), stock.distortion.mean(), rtol=rtol)
+    assert ours.distortion.mean() <= stock.distortion.mean() * 1.001
+
+
+def test_stepping_in_python_changes_nothing(problem, five_lanes, monkeypatch):
+    monkeypatch.setattr(predict, "has_slow_loops", lambda *_: True)
+    calls, told = [], []
+    result = run(*problem, num_lanes=5, utilisation=calls.append, progress=told.append)
+    assert told == sorted(told) and told[-1] == NUM and len(set(told)) > NUM / 2  # one by one
+    np.testing.assert_array_equal(result.status, five_lanes[0].status)
+    np.testing.assert_allclose(result.l2_norm, five_lanes[0].l2_norm, rtol=1e-4)
+    # Lanes are refilled at once, not once in so many steps: fewer of them wait.
+    (stepped,), (looped,) = calls, five_lanes[2]
+    assert stepped.busy / stepped.total > looped.busy / looped.total
+
+
+def test_who_has_slow_loops():
+    mesh, key = sharding.make_mesh(1), jax.random.key(0)
+    images = np.zeros((2, 8, 8, 1), np.float32)
+    for model, slow in ((models.ConvNet((2,), 3), True), (models.FullyConnected((3,)), False)):
+        logits_fn = models.logits_fn(model, model.init(key, images))
+        assert predict.has_slow_loops(logits_fn, images, mesh) == slow
+        assert predict.has_slow_loops(lambda x, fn=logits_fn: fn(x), images, mesh) == slow
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_lowers_for_other_devices(problem, platform):
+    images, targets = problem
+    mesh, logits_fn = sharding.make_mesh(1), Partial(logits_of, make_params())
+    options = Options(4, 30, 1e-3, 1e-3, 5, False)
+    lanes = empty_lanes(5, PIXELS, PIXELS, jnp.float32, 5)
+    lower, upper = np.zeros_like(images), np.ones_like(images)
+    queue = feed.make_queue((images, lower, upper, targets), 0, 20, mesh)
+    run_engine, finish = (
+        jax.jit(function.__wrapped__, static_argnames=names)
+        for function, names in (
+            (feed.run_engine, ("mesh", "image_shape")),
+            (minimal._finish, ("mesh", "refine_steps", "num_margins", "unroll")),
+        )
+    )
+    attack_text = run_engine.trace(
+        logits_fn, lanes, jnp.zeros(1, jnp.int32), queue, jnp.asarray(True), options, mesh=mesh,
+        image_shape=(PIXELS,),
+    ).lower(lowering_platforms=(platform,)).as_text()  # fmt: skip
+    zeros = np.zeros(NUM, np.float32)
+    found = Finished(
+        np.arange(NUM, dtype=np.int32), images, zeros, zeros, zeros.astype(np.int32), zeros > 0
+    )
+    finish_text = finish.trace(
+        logits_fn, images, lower, upper, targets, found, mesh=mesh, refine_steps=4, num_margins=3,
+        unroll=False,
+    ).lower(lowering_platforms=(platform,)).as_text()  # fmt: skip
+    for text in (attack_text, finish_text):
+        assert "while" in text and "lapack" not in text.lower()
+
+
+def test_new_parameters_do_not_compile_again(problem, five_lanes):
+    count = len(TRACES)
+    other = {"num_penalties": 3, "maxiter": 20, "tol": 1e-2, "rtol": 1e-3}  # nor new budgets
+    attack.minimal_perturbation(Partial(logits_of, make_params(7)), *problem, num_lanes=5, **other)
+    # check_arrays may trace the shape; the engine and the refinement must not.
+    assert all(shape[0] != 5 for shape in TRACES[count:]), TRACES[count:]
+
+
+def test_odd_images_disturb_no_other():
+    """Already there, unreachable and NaN, among healthy ones."""
+
+    def odd(images):
+        logits = jnp.stack([0 * images[:, 0], 4 * images[:, 1] - 2, -1e3 + images[:, 2]], axis=1)
+        return jnp.where(images[:, :1] > 0.9, jnp.nan, logits)
+
+    images = np.full((6, 3), 0.25, np.float32)
+    images[4, 0] = 1.0
+    result = attack.minimal_perturbation(odd, images, np.array([1, 0, 2, 1, 1, 1]), num_lanes=3)
+    reached, there, not_reached, non_finite = AttackStatus
+    assert result.status.tolist() == [
+        reached, there, not_reached, reached, non_finite, reached,
+    ]  # fmt: skip
+    np.testing.assert_allclose(result.l2_norm[[0, 3, 5]], 0.25, rtol=5e-3)
+    assert result.l2_norm[1] == 0 and np.isinf(result.l2_norm[[2, 4]]).all()

@@ -1,0 +1,148 @@
+"""Tests for intriguing/runs/shards.py"""
+
+import os
+
+import numpy as np
+import pytest
+
+from intriguing.errors import InputError
+from intriguing.runs import shards
+
+
+def _damage(path, how):
+    data = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "flipped":
+        middle = data.index(b"NUMPY") + 130  # within the first array's numbers
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    elif how == "shape":  # one bit: np.load alone stops before the checksum and returns 1,000
+        path.write_bytes(data.replace(b"(10000,)", b"(1000 ,)"))
+    elif how == "not a zip":
+        path.write_bytes(b"hello")
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "npy":
+        with open(path, "wb") as file:
+            np.save(file, np.arange(3))
+
+
+def test_arrays_round_trip(tmp_path):
+    arrays = {"x": np.arange(6, dtype=np.int8).reshape(3, 2), "y": np.float32([np.nan, 1])}
+    shards.save_arrays(tmp_path / "a.npz", arrays)
+    loaded = shards.load_arrays(tmp_path / "a.npz")
+    assert loaded.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name], array)
+
+
+def test_load_arrays_missing(tmp_path, caplog):
+    assert shards.load_arrays(tmp_path / "none.npz") is None
+    assert not caplog.records
+
+
+def test_load_arrays_unreadable_is_not_damage(tmp_path):
+    with pytest.raises(InputError, match="cannot read"):
+        shards.load_arrays(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "shape", "not a zip", "empty", "npy"])
+def test_load_arrays_damaged(tmp_path, caplog, how):
+    path = tmp_path / "a.npz"
+    shards.save_arrays(path, {"x": np.arange(10_000.0)})
+    _damage(path, how)
+    assert shards.load_arrays(path) is None
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    message = record.getMessage()
+    assert message.startswith(f"{path} is damaged (") and message.endswith("): recomputing it")
+    assert "()" not in message and "\n" not in message
+
+
+def test_load_arrays_never_returns_wrong_numbers_nor_raises(tmp_path):
+    path = tmp_path / "a.npz"
+    x = np.arange(4.0)
+    shards.save_arrays(path, {"x": x})
+    data = path.read_bytes()
+    num_damaged = 0
+    for i in range(len(data)):
+        for bit in range(8):
+            path.write_bytes(data[:i] + bytes([data[i] ^ 1 << bit]) + data[i + 1 :])
+            loaded = shards.load_arrays(path)
+            num_damaged += loaded is None
+            if loaded is not None:  # a date or another byte that carries nothing
+                np.testing.assert_array_equal(next(iter(loaded.values())), x)
+    assert num_damaged > 4 * len(data)
+
+
+class _Compute:
+    """Squares; remembers what it was asked for, and is interrupted at `stop_at`."""
+
+    def __init__(self, stop_at=None):
+        self.calls, self.stop_at = [], stop_at
+
+    def __call__(self, start, stop):
+        if start == self.stop_at:
+            raise KeyboardInterrupt
+        self.calls.append((start, stop))
+        return {"square": np.arange(start, stop) ** 2, "pair": np.ones((stop - start, 2)) * start}
+
+
+def test_map_shards_concatenates_in_order_and_resumes(tmp_path):
+    directory, progress = tmp_path / "shards", []
+    interrupted = _Compute(stop_at=8)
+    with pytest.raises(KeyboardInterrupt):
+        shards.map_shards(directory, 10, 4, interrupted)
+    assert sorted(os.listdir(directory)) == ["000000-000004.npz", "000004-000008.npz"]
+
+    (directory / "000000-000004.npz").unlink()
+    resumed = _Compute()
+    arrays = shards.map_shards(directory, 10, 4, resumed, progress=progress.append)
+    assert resumed.calls == [(0, 4), (8, 10)]
+    assert progress == [4, 8, 10]
+    np.testing.assert_array_equal(arrays["square"], np.arange(10) ** 2)
+    np.testing.assert_array_equal(arrays["pair"][:, 1], [0] * 4 + [4] * 4 + [8] * 2)
+
+    again = _Compute()
+    shards.map_shards(directory, 10, 4, again)
+    assert again.calls == []
+
+
+def test_map_shards_recomputes_damaged_and_misfit_shards(tmp_path, caplog):
+    shards.map_shards(tmp_path, 9, 3, _Compute())
+    _damage(tmp_path / "000000-000003.npz", "truncated")
+    shards.save_arrays(tmp_path / "000003-000006.npz", {"square": np.ones(2), "pair": np.ones(3)})
+    compute = _Compute()
+    arrays = shards.map_shards(tmp_path, 9, 3, compute)
+    assert compute.calls == [(0, 3), (3, 6)]
+    assert [record.getMessage().endswith("recomputing it") for record in caplog.records] == [
+        True
+    ] * 2
+    np.testing.assert_array_equal(arrays["square"], np.arange(9) ** 2)
+    assert shards.load_arrays(tmp_path / "000000-000003.npz") is not None
+
+
+def test_map_shards_bad_input(tmp_path):
+    with pytest.raises(InputError, match="shard_size is 0"):
+        shards.map_shards(tmp_path, 5, 0, _Compute())
+    with pytest.raises(InputError, match="num_examples is 0"):
+        shards.map_shards(tmp_path, 0, 5, _Compute())
+    with pytest.raises(ValueError, match=r"x has shape \(2,\) for 5 examples"):
+        shards.map_shards(tmp_path, 5, 5, lambda *_: {"x": np.ones(2)})
+    shards.save_arrays(tmp_path / "000003-000005.npz", {"other": np.ones(2)})
+    with pytest.raises(InputError, match="square, pair and then other"):
+        shards.map_shards(tmp_path, 5, 3, _Compute())
+
+
+def test_rows_that_stay_on_disk(tmp_path):
+    def compute(start, stop):
+        rows = np.arange(start, stop)
+        return {"small": rows, "large": 10 * rows[:, None] + np.arange(3)}
+
+    arrays = shards.map_shards(tmp_path, 7, 3, compute, on_disk=("large",))
+    assert list(arrays) == ["small"] and arrays["small"].tolist() == list(range(7))
+    found = shards.read_rows(tmp_path, [6, 0, 1], ["large"])["large"]
+    assert found[:, 0].tolist() == [60, 0, 10]
+    with pytest.raises(InputError, match="has no row 7"):
+        shards.read_rows(tmp_path, [7], ["large"])

@@ -1,0 +1,109 @@
+"""Tests for intriguing/training/checkpoint.py"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from intriguing.errors import InputError
+from intriguing.training import checkpoint
+
+
+def make_tree(value=0.0, shape=(3, 4)):
+    params = {"fc1": {"kernel": jnp.full(shape, value), "bias": jnp.arange(4.0) + value}}
+    return {
+        "params": params,
+        "opt_state": optax.adam(1e-3).init(params),
+        "epoch": jnp.asarray(7, jnp.int32),
+    }
+
+
+def steps(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name.isdigit())
+
+
+def test_round_trip(tmp_path):
+    tree = make_tree(0.1)
+    checkpoint.save(tmp_path / "run" / "model", 12, tree)
+    step, restored = checkpoint.restore_latest(tmp_path / "run" / "model", make_tree())
+    assert step == 12
+    assert jax.tree.structure(restored) == jax.tree.structure(tree)
+    for saved, found in zip(jax.tree.leaves(tree), jax.tree.leaves(restored), strict=True):
+        assert found.dtype == saved.dtype
+        np.testing.assert_array_equal(found, saved)
+
+
+def test_only_the_newest_step_is_kept(tmp_path):
+    for step in (2, 9, 10):  # as text, "9" comes after "10"
+        checkpoint.save(tmp_path, step, make_tree(float(step)))
+        assert steps(tmp_path) == [str(step)]
+    step, tree = checkpoint.restore_latest(tmp_path, make_tree())
+    assert step == 10 and tree["params"]["fc1"]["kernel"][0, 0] == 10
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    checkpoint.save(tmp_path, 3, make_tree(1.0))
+    checkpoint.save(tmp_path, 3, make_tree(2.0))
+    _, tree = checkpoint.restore_latest(tmp_path, make_tree())
+    assert tree["params"]["fc1"]["kernel"][0, 0] == 2
+
+
+def test_of_two_steps_the_newest_is_restored(tmp_path):
+    """An interruption between writing one step and deleting the one before."""
+    checkpoint.save(tmp_path / "a", 9, make_tree(9.0))
+    checkpoint.save(tmp_path / "b", 10, make_tree(10.0))
+    (tmp_path / "b" / "10").rename(tmp_path / "a" / "10")
+    assert checkpoint.restore_latest(tmp_path / "a", make_tree())[0] == 10
+
+
+@pytest.mark.parametrize("folder", ["missing", "empty", "unfinished"])
+def test_no_checkpoint(tmp_path, folder):
+    directory = tmp_path / folder
+    if folder != "missing":
+        directory.mkdir()
+    if folder == "unfinished":
+        (directory / "5.orbax-checkpoint-tmp-0").mkdir()
+    assert checkpoint.restore_latest(directory, make_tree()) is None
+
+
+def other_names(tree):
+    return {**tree, "params": {"fc2": tree["params"]["fc1"]}}
+
+
+def check_message(caught):
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "delete it, or use another --workdir" in message
+
+
+@pytest.mark.parametrize(
+    "like", [make_tree(shape=(5, 4)), other_names(make_tree()), {"params": jnp.zeros(3)}],
+    ids=["shape", "names", "tree"],
+)  # fmt: skip
+def test_another_model(tmp_path, like):
+    checkpoint.save(tmp_path, 1, make_tree())
+    with pytest.raises(InputError, match="does not fit this model or is damaged") as caught:
+        checkpoint.restore_latest(tmp_path, like)
+    check_message(caught)
+
+
+@pytest.mark.parametrize("how", ["emptied", "truncated", "metadata", "garbage"])
+def test_damaged(tmp_path, how):
+    checkpoint.save(tmp_path, 1, make_tree(0.5))
+    files = [path for path in (tmp_path / "1").rglob("*") if path.is_file()]
+    assert files
+    if how == "emptied":
+        for path in files:
+            path.unlink()
+    elif how == "metadata":
+        (tmp_path / "1" / "_METADATA").write_text("{")
+    else:
+        for path in files:
+            if path.parent.name == "d":
+                data = path.read_bytes()
+                kept = data[: len(data) // 2] if how == "truncated" else b"\0" * len(data)
+                path.write_bytes(kept)
+    with pytest.raises(InputError, match="does not fit this model or is damaged") as caught:
+        checkpoint.restore_latest(tmp_path, make_tree())
+    check_message(caught)
