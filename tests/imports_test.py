@@ -23,7 +23,7 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "attack": "errors metrics predict sharding solver",
     "training": "errors progress sharding models data attack",
     "runs": "errors progress atomic",
-    "analysis": "metrics predict models",
+    "analysis": "errors metrics predict models",
     "report": "errors atomic",
     "experiments": (
         "errors progress metrics predict atomic sharding models data attack training runs "

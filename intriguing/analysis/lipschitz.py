@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing.analysis.operator_norms import frequency_norm, matrix_norm
+from intriguing.analysis.operator_norms import check_kernel, frequency_norm, matrix_norm
+from intriguing.errors import InputError
 from intriguing.models.layer_graph import Node
 from intriguing.models.layers import (
     Conv,
@@ -47,7 +48,16 @@ def lipschitz_bounds(
 
     Returns:
       {node: Bound}; that of the last node is for the logits.
+
+    Raises:
+      InputError: a layer's weights are empty, NaN or infinite.
     """
+    for name in (node.name for node in nodes if node.name in params):
+        for what, weights in params[name].items():
+            try:
+                check_kernel(weights)
+            except InputError as error:
+                raise InputError(f"{name}/{what}: {error}") from None
     shapes, found = output_shapes(nodes, params, image_shape), {"images": Bound(1.0, 1.0)}
     for name, layer, inputs in nodes:
         below = [found[each].total for each in inputs]
@@ -130,14 +140,17 @@ def difference_bounds(
     name, layer, inputs = nodes[-1]
     if not isinstance(layer, Dense):
         return math.sqrt(2) * bounds[name].total * (1 - np.eye(num_classes))
-    kernel = np.asarray(params[name]["kernel"], np.float64)
-    products = kernel.T @ kernel
-    squares = np.diag(products)[:, None] + np.diag(products) - 2 * products
-    return bounds[inputs[0]].total * np.sqrt(np.maximum(squares, 0))
+    kernel = check_kernel(params[name]["kernel"])
+    # Not from inner products: what cancels between like columns would make it too small.
+    distances = [np.linalg.norm(kernel - column[:, None], axis=0) for column in kernel.T]
+    return bounds[inputs[0]].total * np.stack(distances)
 
 
 def certified_radius(logits, labels, bound) -> np.ndarray:
-    """Euclidean distance within which no image can lose its class: (batch,), 0 where it has not.
+    """Euclidean distance within which no image can lose its class: (batch,), 0 where it has none.
+
+    What is not finite certifies nothing: logits of an image, a bound, or the radius itself (of a
+    network whose weights are all 0, say, to which every image is alike).
 
     Two logits change by at most sqrt(2) L |r| against each other, so that their difference, the
     margin, is gone at margin / (sqrt(2) L) at the earliest.
@@ -148,14 +161,18 @@ def certified_radius(logits, labels, bound) -> np.ndarray:
       bound: L, from the images to the logits; or (classes, classes), `difference_bounds`.
     """
     logits, rows = np.array(logits, np.float64), np.arange(len(logits))
+    usable = np.isfinite(logits).all(axis=1)
+    logits = np.where(usable[:, None], logits, 0.0)
     margins = np.maximum(logits[rows, labels][:, None] - logits, 0)
-    slopes = math.sqrt(2) * bound if np.ndim(bound) == 0 else np.asarray(bound)[labels]
+    bound = np.where(np.isfinite(bound), bound, np.inf)
+    slopes = math.sqrt(2) * bound if np.ndim(bound) == 0 else bound[labels]
     # Logits that move as one keep their order for ever.
     never = np.where(margins > 0, np.inf, 0.0)
     slopes = np.broadcast_to(slopes, margins.shape)
     radii = np.divide(margins, slopes, out=never, where=slopes > 0)
     radii[rows, labels] = np.inf  # no other class
-    return radii.min(axis=1)
+    radius = radii.min(axis=1)
+    return np.where(usable & np.isfinite(radius), radius, 0.0)
 
 
 def dense_norm(kernel: jax.Array, num_iters: int = NUM_ITERS) -> jax.Array:

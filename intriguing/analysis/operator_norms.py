@@ -12,14 +12,44 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
 
+from intriguing.errors import InputError
 from intriguing.models.layers import Conv, Dense
 
 
+def check_kernel(kernel) -> np.ndarray:
+    """The weights in float64; InputError if there are none, or some are NaN or infinite.
+
+    Comparisons with NaN are false: of a kernel that holds one, `max` would find the norm 0, and a
+    bound of 0 would certify everything.
+    """
+    kernel = np.asarray(kernel, np.float64)
+    if not kernel.size:
+        raise InputError(f"weights of shape {kernel.shape} are empty: they have no norm")
+    if not (finite := np.isfinite(kernel)).all():
+        raise InputError(
+            f"{kernel.size - finite.sum()} of {kernel.size} weights are NaN or infinite: "
+            "they have no norm; train the network again, or fetch its weights again"
+        )
+    return kernel
+
+
+def _scaled(kernel) -> tuple[np.ndarray, float]:
+    """Checked weights over their largest magnitude, so that squares stay in range; and that."""
+    kernel = check_kernel(kernel)
+    scale = float(np.abs(kernel).max())
+    return kernel / (scale or 1.0), scale
+
+
 def matrix_norm(matrix) -> float:
-    """Largest singular value of a matrix, from the eigenvalues of the smaller Gram matrix."""
-    matrix = np.asarray(matrix, np.float64)
+    """Largest singular value of a matrix, from the eigenvalues of the smaller Gram matrix.
+
+    Raises:
+      InputError: weights that are empty, NaN or infinite.
+    """
+    matrix, scale = _scaled(matrix)
     gram = matrix.T @ matrix if matrix.shape[0] > matrix.shape[1] else matrix @ matrix.T
-    return math.sqrt(max(scipy.linalg.eigvalsh(gram, subset_by_index=[len(gram) - 1] * 2)[0], 0))
+    square = scipy.linalg.eigvalsh(gram, subset_by_index=[len(gram) - 1] * 2)[0]
+    return scale * math.sqrt(max(square, 0))
 
 
 def frequency_norm(layer: Conv, kernel, input_shape: tuple[int, int, int]) -> float:
@@ -38,12 +68,17 @@ def frequency_norm(layer: Conv, kernel, input_shape: tuple[int, int, int]) -> fl
       layer: the convolution; `pad` below `window`.
       kernel: (window, window, c / groups, features).
       input_shape: (h, w, c).
+
+    Raises:
+      InputError: weights that are empty, NaN or infinite.
     """
     if layer.pad >= layer.window:
         raise ValueError(f"pad {layer.pad} must be below window {layer.window}")
-    kernel, stride = np.asarray(kernel, np.float64), layer.stride
+    (kernel, scale), stride = _scaled(kernel), layer.stride
     if layer.window == stride == 1:  # the same matrix at every frequency
-        return max(matrix_norm(group[0, 0]) for group in np.split(kernel, layer.groups, axis=-1))
+        return scale * max(
+            matrix_norm(group[0, 0]) for group in np.split(kernel, layer.groups, axis=-1)
+        )
     coarse = [-(-(n + layer.window - 1) // stride) for n in input_shape[:2]]
     most = 0.0
     for group in np.split(kernel, layer.groups, axis=-1):
@@ -56,7 +91,7 @@ def frequency_norm(layer: Conv, kernel, input_shape: tuple[int, int, int]) -> fl
                 matrices = matrices.swapaxes(1, 2)
             gram = matrices @ matrices.conj().swapaxes(1, 2)
             most = max(most, np.linalg.eigvalsh(gram)[:, -1].max())
-    return math.sqrt(most) / stride
+    return scale * math.sqrt(most) / stride
 
 
 def exact_norm(
@@ -68,7 +103,12 @@ def exact_norm(
       layer, kernel: as above, or a dense layer.
       input_shape: of one input.
       tol: relative accuracy of the iteration; rounding of float32 remains.
+
+    Raises:
+      InputError: weights that are empty, NaN or infinite.
     """
+    if not check_kernel(kernel).any():
+        return 0.0  # Lanczos has nowhere to go
     kernel = jnp.asarray(kernel)
     bias = jnp.zeros(kernel.shape[-1], kernel.dtype)
 

@@ -138,7 +138,7 @@ def _attack(config, logits_fn, test_set, workdir: Path, mesh) -> dict[str, tuple
     attacks = {}
     for label, name in enumerate(test_set.class_names):
         chosen = data.take(test_set, np.flatnonzero(right & (test_set.labels == label)))
-        wanted = config.attack.num_images
+        wanted = config.attack.num_images  # 0: all of them
         if len(chosen.images) < wanted:
             logger.warning("%s: %d images are recognised, fewer than attack.num_images (%d)",
                            name, len(chosen.images), wanted)  # fmt: skip

@@ -78,7 +78,8 @@ def _interval(config, name: str, net: build.Trained, bounds, source, workdir: Pa
     """The certified distance of images and that of an attack: a row, what is drawn, a claim."""
     logits_fn, nodes = net.logits_fn, models.layers_of(net.model)
     (protocol,) = config.protocols
-    images, readable = source.read(range(min(config.attack.num_images, len(source.labels))))
+    num_images = min(config.attack.num_images or len(source.labels), len(source.labels))
+    images, readable = source.read(range(num_images))
     labels = source.labels[: len(images)]
     values = logits(logits_fn, images)
     right = readable & (values.argmax(axis=1) == labels)
@@ -92,23 +93,25 @@ def _interval(config, name: str, net: build.Trained, bounds, source, workdir: Pa
     radius = lipschitz.certified_radius(values, labels, pairs)
     plain = lipschitz.certified_radius(values, labels, total)
     success, scale = arrays["success"], math.sqrt(images[0].size)
-    ratios = arrays["l2_norm"][success] / radius[success]
+    norms, radii = arrays["l2_norm"][success].astype(float), radius[success]
+    ratios = np.divide(norms, radii, out=np.full(len(radii), np.inf), where=radii > 0)
+    least = ratios.min(initial=np.inf)
     row = [
         len(images), total, float(plain.mean()) / scale, float(radius.mean()) / scale,
         tables.mean_distortion(arrays),
-        float(np.median(ratios)), float(ratios.min()),
+        float(np.median(ratios)) if len(ratios) else math.nan, float(least),
     ]  # fmt: skip
     claim = report.Claim(
         f"{name}: no attack ends inside the certified distance.",
-        f"the least of {len(ratios)} ratios of distance to radius is {ratios.min():.3g}",
-        bool(ratios.min() >= 1),
+        f"the least of {len(ratios)} ratios of distance to radius is {least:.3g}",
+        bool(len(ratios) and least >= 1),
     )
     span = radius[success] / scale, arrays["distortion"][success]
     return row, span, claim
 
 
 def _norm_claim(norms) -> report.Claim:
-    worst = min(row[0] / row[1] for row in norms.values() if not math.isnan(row[1]))
+    worst = min((row[0] / row[1] for row in norms.values() if row[1] > 0), default=math.inf)
     return report.Claim(
         "Every layer's exact norm is at or below its bound.",
         f"the least ratio of bound to norm is {worst:.6f}", worst >= 1 - 1e-4,

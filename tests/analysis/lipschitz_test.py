@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from configs import default
 from intriguing import attack, data, models
 from intriguing.analysis import lipschitz, operator_norms
+from intriguing.errors import InputError
 from intriguing.experiments import build
 from intriguing.models.layer_graph import LayerGraph, Node, chain, conv_relu
 from intriguing.models.layers import (
@@ -298,7 +299,48 @@ def test_certified_radius_by_hand():
     pairs = np.array([[0, 4.0, 1.0], [4.0, 0, 0], [1.0, 0, 0]])  # the last two move as one
     radius = lipschitz.certified_radius(logits, np.array([0, 1, 1]), pairs)
     np.testing.assert_allclose(radius, [2 / 4, 1 / 4, 0])
-    assert lipschitz.certified_radius(np.array([[0, 2.0, 1.0]]), [1], 0 * pairs) == np.inf
+    # A class that cannot change against one other is bounded by the third.
+    pairs = np.array([[0, 0, 0], [0, 0, 2.0], [0, 2.0, 0]])
+    assert lipschitz.certified_radius(np.array([[0, 2.0, 1.0]]), [1], pairs) == 0.5
+
+
+@pytest.mark.parametrize("bound", [0.0, np.nan, np.inf, np.zeros((3, 3)), np.full((3, 3), np.nan)])
+def test_a_bound_that_says_nothing_certifies_nothing(bound):
+    assert (lipschitz.certified_radius(np.array([[0, 2.0, 1.0]]), [1], bound) == 0).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("column", [0, 1])
+def test_logits_that_are_not_finite_certify_nothing(bad, column):
+    logits = np.array([[0, 2.0, 1.0], [0, 2.0, 1.0]])
+    logits[0, column] = bad
+    radius = lipschitz.certified_radius(logits, [1, 1], 1.0)
+    np.testing.assert_allclose(radius, [0, 1 / np.sqrt(2)])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("what", ["kernel", "bias"])
+@pytest.mark.parametrize("name", ["conv", "fc"])
+def test_weights_that_are_not_finite_have_no_bound(name, what, bad):
+    nodes = (Node("conv", Conv(3, 3, 1, 1), ("images",)), Node("fc", Dense(2), ("conv",)))
+    params = {
+        "conv": {"kernel": np.ones((3, 3, 2, 3)), "bias": np.zeros(3)},
+        "fc": {"kernel": np.ones((48, 2)), "bias": np.zeros(2)},
+    }
+    assert lipschitz.lipschitz_bounds(nodes, params, (4, 4, 2))["fc"].total > 0
+    params[name][what].ravel()[1] = bad
+    with pytest.raises(InputError, match=f"{name}/{what}: 1 of .* NaN or infinite"):
+        lipschitz.lipschitz_bounds(nodes, params, (4, 4, 2))
+
+
+def test_columns_that_are_nearly_alike_keep_their_distance():
+    kernel = np.full((100, 2), 1e4)
+    kernel[0, 1] += 1e-5  # lost in an inner product
+    nodes = (Node("fc", Dense(2), ("images",)),)
+    params = {"fc": {"kernel": kernel, "bias": np.zeros(2)}}
+    bounds = lipschitz.lipschitz_bounds(nodes, params, (100,))
+    pairs = lipschitz.difference_bounds(nodes, params, bounds, 2)
+    np.testing.assert_allclose(pairs[0, 1], kernel[0, 1] - kernel[0, 0], rtol=1e-12)
 
 
 def test_no_attack_gets_inside_the_certified_radius():

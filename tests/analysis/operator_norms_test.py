@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from intriguing.analysis.operator_norms import exact_norm, frequency_norm, matrix_norm
+from intriguing.errors import InputError
 from intriguing.models.layers import Conv, Dense
 
 CASES = [
@@ -81,6 +82,43 @@ def test_a_convolution_of_a_single_weight():
     kernel[0, 2, 0, 0] = -2.0  # moves the image and multiplies it
     assert frequency_norm(Conv(1, 3, 1, 1), kernel, (8, 8, 1)) == pytest.approx(2)
     assert exact_norm(Conv(1, 3, 1, 1), kernel, (8, 8, 1)) == pytest.approx(2, rel=1e-5)
+
+
+def norms_of(kernel):
+    conv = Conv(kernel.shape[-1], kernel.shape[0], 1, 1)
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return {
+        "matrix": lambda: matrix_norm(matrix),
+        "frequency": lambda: frequency_norm(conv, kernel, (5, 5, 2)),
+        "exact": lambda: exact_norm(conv, kernel, (5, 5, 2)),
+    }
+
+
+@pytest.mark.parametrize("name", ["matrix", "frequency", "exact"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 20, -1])
+def test_weights_that_are_not_finite_have_no_norm(name, bad, place):
+    kernel = np.ones((3, 3, 2, 4), np.float32)
+    kernel.ravel()[place] = bad
+    with pytest.raises(InputError, match="1 of 72 weights are NaN or infinite"):
+        norms_of(kernel)[name]()
+
+
+def test_no_weights_have_no_norm():
+    with pytest.raises(InputError, match="are empty"):
+        matrix_norm(np.zeros((0, 3)))
+
+
+@pytest.mark.parametrize("name", ["matrix", "frequency", "exact"])
+def test_zeros_have_norm_zero(name):
+    assert norms_of(np.zeros((3, 3, 2, 4), np.float32))[name]() == 0
+
+
+@pytest.mark.parametrize("name", ["matrix", "frequency"])
+@pytest.mark.parametrize("scale", [1e-200, 1e200])  # whose squares are out of range
+def test_the_norm_of_weights_of_any_size(name, scale):
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 4))
+    assert norms_of(scale * kernel)[name]() == pytest.approx(scale * norms_of(kernel)[name]())
 
 
 def test_padding_beyond_the_window():
