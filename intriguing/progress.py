@@ -32,13 +32,17 @@ class Progress:
       total: number of items.
       description: what is being done, a few words.
       unit: what one item is.
+      num_done: items that an earlier run has done; they say nothing of the time left.
     """
 
-    def __init__(self, total: int, description: str, unit: str = "image"):
+    def __init__(self, total: int, description: str, unit: str = "image", num_done: int = 0):
         self._total, self._description, self._unit = total, description, unit
-        self._done = 0
+        self._first = self._done = num_done
         self._start = self._last = time.monotonic()
-        self._bar = tqdm(total=total, desc=description, unit=unit, disable=not sys.stderr.isatty())
+        self._bar = tqdm(
+            total=total, desc=description, unit=unit, initial=num_done,
+            disable=not sys.stderr.isatty(),
+        )  # fmt: skip
 
     def __enter__(self) -> "Progress":
         return self
@@ -55,6 +59,7 @@ class Progress:
         now = time.monotonic()
         if self._bar.disable and now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
-            left = (now - self._start) * (self._total - self._done) / max(self._done, 1)
+            here = max(self._done - self._first, 1)
+            left = (now - self._start) * (self._total - self._done) / here
             line = "%s: %d of %d %ss, about %.0f s left"
             logger.info(line, self._description, self._done, self._total, self._unit, left)

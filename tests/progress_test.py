@@ -78,6 +78,19 @@ def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, caplog, terminal):
         assert caplog.messages[2] == "baking: 40 of 40 pies, about 0 s left"
 
 
+def test_the_time_left_counts_only_what_was_done_here(monkeypatch, caplog):
+    """90 of 100 were there: one more took 10 s, so that 9 more take 90 s, not 1 s."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with (
+        caplog.at_level(logging.INFO, logger="intriguing"),
+        Progress(100, "baking", "pie", num_done=90) as work,
+    ):
+        now[0] = 10.0
+        work.update(91)
+    assert caplog.messages == ["baking: 91 of 100 pies, about 90 s left"]
+
+
 def test_lines_are_seldom(caplog):
     with caplog.at_level(logging.INFO, logger="intriguing"), Progress(40, "baking") as work:
         for done in range(41):

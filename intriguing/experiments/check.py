@@ -8,7 +8,7 @@ from intriguing.errors import InputError
 from intriguing.experiments import build
 from intriguing.models import quocnet
 from intriguing.training import adversarial
-from intriguing.training.loop import check_options
+from intriguing.training.epochs import check_options
 
 
 def check_config(config) -> None:

@@ -19,7 +19,8 @@ from intriguing.training.classifiers import (
     init_fn,
     weight_decay_penalty,
 )
-from intriguing.training.loop import Pools, TrainState, run_epochs
+from intriguing.training.epochs import Refreshed, run_epochs
+from intriguing.training.loop import Pools, TrainState
 
 
 class PoolOptions(NamedTuple):
@@ -119,7 +120,7 @@ def fit(
         return loss + sum(parts)
 
     def refresh(state: TrainState) -> Pools:
-        epoch_key = jax.random.fold_in(pool_key, int(state.epoch))
+        epoch_key = jax.random.fold_in(pool_key, int(state.step))
         return {
             layer: _refresh_pool(
                 model, dataset, state, layer, jax.random.fold_in(epoch_key, i), pools, mesh
@@ -132,21 +133,21 @@ def fit(
         for layer in pools.weights
     }
     return run_epochs(
-        total_loss, init_params, dataset, key, mesh=mesh, pools=empty,
-        pool_batch_size=pools.batch_size, refresh=refresh, **options,
+        total_loss, init_params, dataset, key, mesh=mesh,
+        refreshed=Refreshed(empty, pools.batch_size, refresh), **options,
     )  # fmt: skip
 
 
 def _refresh_pool(model, dataset, state: TrainState, layer: str, key, options: PoolOptions, mesh):
     """The pool of one layer for the next epoch; all of it is new in the first epoch of attacks."""
-    is_old = state.epoch > options.first_epoch
+    is_old = state.step > options.first_epoch
     num_new = max(1, round(options.replaced * options.size)) if is_old else options.size
     image_key, slot_key, target_key = jax.random.split(key, 3)
     variables = jax.device_get({"params": state.params})
     chosen = _choose(image_key, len(dataset.images), num_new)
     images = models.activations(model, variables, dataset.images[chosen], layer)
     new = Dataset(images, dataset.labels[chosen], ())
-    if state.epoch >= options.first_epoch:
+    if state.step >= options.first_epoch:
         new = perturb(
             models.logits_fn(model, variables, above=layer), new, target_key,
             stddev=options.stddevs.get(layer), targets=options.targets, mesh=mesh,

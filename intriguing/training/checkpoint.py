@@ -8,6 +8,8 @@ import orbax.checkpoint as ocp
 
 from intriguing.errors import InputError, first_line
 
+KEPT = 2  # steps: should the newest be lost, the one before is there
+
 
 def _steps(directory: Path) -> list[int]:
     """Steps in `directory`, oldest first; orbax renames a folder once it is complete."""
@@ -15,14 +17,13 @@ def _steps(directory: Path) -> list[int]:
 
 
 def save(directory: str | Path, step: int, tree) -> None:
-    """Writes a pytree of arrays as `directory/<step>`, atomically, and deletes older steps."""
+    """Writes a pytree of arrays as `directory/<step>`, atomically; keeps the step before it too."""
     directory = Path(directory).absolute()
-    older = _steps(directory)
+    older = [other for other in _steps(directory) if other != step]
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(directory / str(step), tree, force=True)
-    for old in older:
-        if old != step:
-            shutil.rmtree(directory / str(old))
+    for old in older[: 1 - KEPT]:
+        shutil.rmtree(directory / str(old))
 
 
 def restore_latest(directory: str | Path, like, sharding=None) -> tuple[int, object] | None:

@@ -13,7 +13,8 @@ from intriguing.data import Dataset
 from intriguing.errors import InputError
 from intriguing.models import Autoencoder, AutoencoderClassifier, FullyConnected
 from intriguing.models.autoencoder import sparsity_penalty
-from intriguing.training.loop import TrainState, check_options, run_epochs
+from intriguing.training.epochs import check_options, run_epochs
+from intriguing.training.loop import TrainState
 
 LossFn = Callable[[tuple[jax.Array, dict[str, jax.Array]], Dataset], jax.Array]
 
@@ -65,13 +66,13 @@ def fit(
       weight_decay: lambda of each layer, by the layer's name; layers not named have none.
       loss_fn: (model outputs, batch) -> scalar, without weight decay.
       penalty_fn: params -> scalar, added to the loss (`lipschitz.lipschitz_penalty`, for one).
-      **options: of the loop, `loop.run_epochs`:
+      **options: of `epochs.run_epochs`:
         num_epochs: passes over the data.
         batch_size: images per step, over all devices.
         learning_rate: Adam's, at the start.
         mesh: devices that share a batch; default: one.
         checkpoint_dir: where to save and resume; default: nowhere.
-        checkpoint_seconds: time between saves; the end is always saved.
+        checkpoint_seconds: time between saves; the end, and an interruption, are always saved.
         name: what the progress bar says.
         log: called as `log(epoch, loss=...)` a hundred times, evenly, and at the end.
 

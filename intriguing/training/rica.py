@@ -10,7 +10,7 @@ what those below it give.
 
 import functools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -23,8 +23,8 @@ from intriguing.data.stream import Source
 from intriguing.errors import InputError
 from intriguing.models import quocnet
 from intriguing.models.quocnet import QuocNet, Stage
-from intriguing.training import checkpoint, stream_loop
-from intriguing.training.stream_loop import StreamState
+from intriguing.training import checkpoint, loop, streams
+from intriguing.training.loop import TrainState
 
 EPSILON = 1e-3  # makes the root smooth at 0
 START = 0.1  # length of filters before training: what the data never move stays faint
@@ -56,10 +56,7 @@ def fit(
     learning_rate: float,
     sparsity_weights: Sequence[float],
     mesh: Mesh | None = None,
-    checkpoint_dir: str | Path | None = None,
-    checkpoint_seconds: float = 600.0,
-    name: str = "training",
-    log: Callable[..., None] | None = None,
+    **run,
 ) -> dict[str, dict[str, jax.Array]]:
     """Trains the stages bottom to top, each for `num_epochs`, on random crops and mirror images.
 
@@ -71,18 +68,19 @@ def fit(
       num_epochs, batch_size, learning_rate: of Adam, whose rate falls to 0 along a cosine.
       sparsity_weights: one per stage; see the module.
       mesh: batches are divided along its data axis, weights by rows along its model axis.
-      checkpoint_dir: where to save and resume, a folder per stage; default: nowhere.
-      checkpoint_seconds, name: as in `sgd.fit`.
-      log: called as `log(step, stage1=cost of an image)`.
+      **run: fields of `loop.Run`; a stage has a folder of its own in `checkpoint_dir`, and `log` is
+        called as `log(step, stage1=cost of an image)`.
 
     Returns:
       {"stage1": {"kernel": ...}, ...}, laid out on the mesh.
 
     Raises:
-      InputError: as `stream_loop`; rows of weights that the model axis cannot share.
+      InputError: as `loop.run`; rows of weights that the model axis cannot share.
     """
     mesh = sharding.make_mesh(1) if mesh is None else mesh
-    num_steps = stream_loop.check_sizes(
+    run = loop.Run(**{"unit": "step", "checkpoint_seconds": 600.0, **run})
+    checkpoint_dir, log = run.checkpoint_dir, run.log
+    num_steps = streams.check_sizes(
         source, crop_size=crop_size, num_epochs=num_epochs, batch_size=batch_size,
         learning_rate=learning_rate, mesh=mesh,
     )  # fmt: skip
@@ -99,12 +97,14 @@ def fit(
         init_key, order_key, step_key = _stage_keys(key, i)
         folder = Path(checkpoint_dir) / layer if checkpoint_dir else None
         step = functools.partial(train_step, model, i, tx, weight, step_key, crop_size)
-        state = stream_loop.run_steps(
+        of_stage = run._replace(
+            name=f"{run.name}, {layer}", checkpoint_dir=folder,
+            log=log and (lambda step, loss, layer=layer: log(step, **{layer: loss})),
+        )  # fmt: skip
+        state = streams.run_steps(
             functools.partial(jax.jit(step, donate_argnums=1), params),
             _restore_or_create(init_key, shape, tx, folder, mesh), source, order_key,
-            num_steps=num_steps, batch_size=batch_size, mesh=mesh, checkpoint_dir=folder,
-            checkpoint_seconds=checkpoint_seconds, name=f"{name}, {layer}",
-            log=log and (lambda step, loss, layer=layer: log(step, **{layer: loss})),
+            sizes=(num_steps, batch_size), mesh=mesh, run=of_stage,
         )  # fmt: skip
         params[layer] = state.params
         if folder:
@@ -174,7 +174,7 @@ def kernel_shapes(model: QuocNet, input_shape: tuple[int, int, int]) -> list[tup
     return [params[quocnet.stage_name(i)]["kernel"].shape for i in range(len(model.stages))]
 
 
-def _restore_or_create(key, shape, tx, folder: Path | None, mesh: Mesh) -> StreamState:
+def _restore_or_create(key, shape, tx, folder: Path | None, mesh: Mesh) -> TrainState:
     def laid_out(leaf):
         has_rows = leaf.ndim == len(shape)  # the filters, and the optimiser's two means of them
         layout = sharding.by_rows(mesh) if has_rows else sharding.replicated(mesh)
@@ -182,7 +182,7 @@ def _restore_or_create(key, shape, tx, folder: Path | None, mesh: Mesh) -> Strea
 
     def state_of(kernel):
         params = {"kernel": START * kernel}
-        return StreamState(params, tx.init(params), jnp.zeros((), jnp.int32))
+        return loop.create_train_state(params, tx)
 
     abstract = jax.eval_shape(state_of, jax.ShapeDtypeStruct(shape, jnp.float32))
     abstract = jax.tree.map(laid_out, abstract)
@@ -196,16 +196,16 @@ def _restore_or_create(key, shape, tx, folder: Path | None, mesh: Mesh) -> Strea
 
 def train_step(
     model: QuocNet, index: int, tx: optax.GradientTransformation, sparsity_weight: float,
-    key: jax.Array, crop_size: int, below: dict, state: StreamState, images: jax.Array,
+    key: jax.Array, crop_size: int, below: dict, state: TrainState, images: jax.Array,
     labels: jax.Array, readable: jax.Array,
-) -> tuple[StreamState, jax.Array]:  # fmt: skip
+) -> tuple[TrainState, jax.Array]:  # fmt: skip
     """One step for stage `index` of the model; those below it, with the filters `below`, stay.
 
     Returns:
       (the state after it, the mean cost of the images that count).
     """
     del labels
-    crops = stream_loop.random_crops(jax.random.fold_in(key, state.step), images, crop_size)
+    crops = streams.random_crops(jax.random.fold_in(key, state.step), images, crop_size)
     x = quocnet.run_stages(model, below, crops, index)
 
     def loss_fn(params):
@@ -213,7 +213,5 @@ def train_step(
         cost = error + sparsity_weight * sparsity
         return (cost * readable).sum() / jnp.maximum(readable.sum(), 1)
 
-    loss, grads = jax.value_and_grad(loss_fn)(state.params)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return StreamState(params, opt_state, state.step + 1), loss
+    state, loss = loop.train_step(loss_fn, tx, state)
+    return state._replace(step=state.step + 1), loss

@@ -1,8 +1,6 @@
 """Training of large networks on streamed images, as Krizhevsky et al. 2012 trained AlexNet."""
 
 import functools
-from collections.abc import Callable
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -12,8 +10,9 @@ from jax.sharding import Mesh
 
 from intriguing import sharding
 from intriguing.data.stream import Source
-from intriguing.training import checkpoint, stream_loop
-from intriguing.training.stream_loop import StreamState, random_crops
+from intriguing.training import loop, streams
+from intriguing.training.loop import TrainState
+from intriguing.training.streams import random_crops
 
 DROPS = (1 / 3, 2 / 3, 8 / 9)  # of the training: there the learning rate is divided by 10
 
@@ -30,11 +29,8 @@ def fit(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     mesh: Mesh | None = None,
-    checkpoint_dir: str | Path | None = None,
-    checkpoint_seconds: float = 600.0,
-    name: str = "training",
-    log: Callable[..., None] | None = None,
-) -> StreamState:
+    **run,
+) -> TrainState:
     """Momentum SGD with weight decay on random crops and mirror images.
 
     An epoch's order comes from `fold_in(key, epoch)`, a step's crops and dropout from its number: a
@@ -49,10 +45,7 @@ def fit(
       batch_size: images per step, over all devices: a multiple of their number.
       learning_rate, momentum, weight_decay: of SGD; the decay is of all parameters.
       mesh: devices that share a batch; default: one.
-      checkpoint_dir: where to save and resume; default: nowhere.
-      checkpoint_seconds: time between saves; the end is always saved.
-      name: what the progress bar says.
-      log: called as `log(step, loss=...)` a hundred times, evenly.
+      **run: fields of `loop.Run`.
 
     Returns:
       The state after the last step.
@@ -61,23 +54,24 @@ def fit(
       InputError: sizes that do not fit, an unfitting checkpoint, or a loss that is not finite.
     """
     mesh = sharding.make_mesh(1) if mesh is None else mesh
-    num_steps = stream_loop.check_sizes(
+    run = loop.Run(**{"unit": "step", "checkpoint_seconds": 600.0, **run})
+    num_steps = streams.check_sizes(
         source, crop_size=crop_size, num_epochs=num_epochs, batch_size=batch_size,
         learning_rate=learning_rate, mesh=mesh,
     )  # fmt: skip
     tx = _optimiser(learning_rate, momentum, weight_decay, num_steps)
     init_key, order_key, step_key = jax.random.split(key, 3)
-    create = functools.partial(create_state, model, tx, init_key, crop_size)
-    everywhere = sharding.replicated(mesh)
-    saved = checkpoint_dir and checkpoint.restore_latest(
-        checkpoint_dir, jax.eval_shape(create), everywhere
+
+    def create(key):
+        params = model.init(key, jnp.zeros((1, crop_size, crop_size, 3)))["params"]
+        return loop.create_train_state(params, tx)
+
+    state = loop.restore_or_create(
+        create, init_key, checkpoint_dir=run.checkpoint_dir, layout=sharding.replicated(mesh)
     )
-    state = saved[1] if saved else jax.device_put(jax.jit(create)(), everywhere)
     step = jax.jit(functools.partial(train_step, model, tx, step_key, crop_size))
-    return stream_loop.run_steps(
-        step, state, source, order_key, num_steps=num_steps, batch_size=batch_size, mesh=mesh,
-        checkpoint_dir=checkpoint_dir, checkpoint_seconds=checkpoint_seconds, name=name, log=log,
-    )  # fmt: skip
+    sizes = (num_steps, batch_size)
+    return streams.run_steps(step, state, source, order_key, sizes=sizes, mesh=mesh, run=run)
 
 
 def _optimiser(
@@ -89,18 +83,10 @@ def _optimiser(
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum))
 
 
-def create_state(
-    model: nn.Module, tx: optax.GradientTransformation, key: jax.Array, crop_size: int
-) -> StreamState:
-    """Fresh parameters and their optimiser state."""
-    params = model.init(key, jnp.zeros((1, crop_size, crop_size, 3)))["params"]
-    return StreamState(params, tx.init(params), jnp.zeros((), jnp.int32))
-
-
 def train_step(
     model: nn.Module, tx: optax.GradientTransformation, key: jax.Array, crop_size: int,
-    state: StreamState, images: jax.Array, labels: jax.Array, readable: jax.Array,
-) -> tuple[StreamState, jax.Array]:  # fmt: skip
+    state: TrainState, images: jax.Array, labels: jax.Array, readable: jax.Array,
+) -> tuple[TrainState, jax.Array]:  # fmt: skip
     """One step of the optimiser.
 
     Args:
@@ -123,7 +109,5 @@ def train_step(
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return (losses * readable).sum() / jnp.maximum(readable.sum(), 1)
 
-    loss, grads = jax.value_and_grad(loss_fn)(state.params)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return StreamState(params, opt_state, state.step + 1), loss
+    state, loss = loop.train_step(loss_fn, tx, state)
+    return state._replace(step=state.step + 1), loss

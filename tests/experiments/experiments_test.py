@@ -16,7 +16,7 @@ from intriguing import attack, runs, training
 from intriguing.errors import InputError
 from intriguing.experiments import EXPERIMENTS, run_experiment
 from intriguing.runs import shards
-from intriguing.training import loop
+from intriguing.training import epochs
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
@@ -186,7 +186,7 @@ def fail(*_, **__):
 def test_a_second_run_computes_nothing(digits, monkeypatch):
     config, workdir, summary = digits
     for module, name in (
-        (attack, "attack_batch"), (attack, "minimal_perturbation"), (loop, "_epoch_runner"),
+        (attack, "attack_batch"), (attack, "minimal_perturbation"), (epochs, "_epoch_runner"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, fail)
     again = run_experiment(config, workdir)

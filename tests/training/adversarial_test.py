@@ -152,7 +152,7 @@ def test_failures_stay_as_they_are(logits_fn, digits, stddev):
 def test_pools_have_the_size_and_kind_of_their_layers(fitted):
     shapes = {"images": (8, 8, 1), "fc1": (12,)}
     for epoch, state in fitted.items():
-        assert state.epoch == epoch and state.pools.keys() == shapes.keys()
+        assert state.step == epoch and state.pools.keys() == shapes.keys()
         for layer, (images, labels, _) in state.pools.items():
             assert images.shape == (SIZE, *shapes[layer]) and images.dtype == np.float32
             assert labels.shape == (SIZE,) and labels.dtype == np.int32

@@ -34,10 +34,10 @@ def test_round_trip(tmp_path):
         np.testing.assert_array_equal(found, saved)
 
 
-def test_only_the_newest_step_is_kept(tmp_path):
-    for step in (2, 9, 10):  # as text, "9" comes after "10"
+def test_the_two_newest_steps_are_kept(tmp_path):
+    for step, kept in ((2, ["2"]), (9, ["2", "9"]), (10, ["10", "9"])):  # "10" < "9" as text
         checkpoint.save(tmp_path, step, make_tree(float(step)))
-        assert steps(tmp_path) == [str(step)]
+        assert steps(tmp_path) == kept
     step, tree = checkpoint.restore_latest(tmp_path, make_tree())
     assert step == 10 and tree["params"]["fc1"]["kernel"][0, 0] == 10
 
@@ -45,6 +45,7 @@ def test_only_the_newest_step_is_kept(tmp_path):
 def test_saving_a_step_again_replaces_it(tmp_path):
     checkpoint.save(tmp_path, 3, make_tree(1.0))
     checkpoint.save(tmp_path, 3, make_tree(2.0))
+    assert steps(tmp_path) == ["3"]
     _, tree = checkpoint.restore_latest(tmp_path, make_tree())
     assert tree["params"]["fc1"]["kernel"][0, 0] == 2
 

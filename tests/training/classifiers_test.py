@@ -11,7 +11,7 @@ import pytest
 from intriguing import data, sharding, training
 from intriguing.errors import InputError
 from intriguing.models import Autoencoder, AutoencoderClassifier, ConvNet, FullyConnected
-from intriguing.training import checkpoint, loop
+from intriguing.training import checkpoint, epochs, loop
 
 MODEL = FullyConnected((6,))
 OPTIONS = {"num_epochs": 6, "batch_size": 50, "learning_rate": 1e-2, "weight_decay": {"fc1": 0.1}}
@@ -36,13 +36,13 @@ def equal(first, second):
 def run_steps(model, batch, num_steps, weight_decay, learning_rate=1e-2):
     tx = optax.adam(learning_rate)
     init = training.init_fn(model, batch)
-    state = loop.create_train_state(init, tx, jax.random.key(0))
+    state = loop.create_train_state(init(jax.random.key(0)), tx)
 
     def loss_fn(params, batch, pools, key):
         loss = training.classification_loss(model.apply({"params": params}, batch.images), batch)
         return loss + training.weight_decay_penalty(params, weight_decay)
 
-    step = jax.jit(functools.partial(loop.train_step, loss_fn, tx))
+    step = jax.jit(functools.partial(epochs.train_step, loss_fn, tx))
     losses = []
     for _ in range(num_steps):
         state, loss = step(state, batch, {}, jax.random.key(0))
@@ -75,7 +75,7 @@ def test_train_step_golden(digits):
 def test_loss_before_the_first_step_by_hand(digits):
     batch = data.Dataset(digits.images[:50], digits.labels[:50], ())
     tx = optax.adam(1e-2)
-    state = loop.create_train_state(training.init_fn(MODEL, batch), tx, jax.random.key(0))
+    state = loop.create_train_state(training.init_fn(MODEL, batch)(jax.random.key(0)), tx)
     params = jax.tree.map(lambda a: np.asarray(a, np.float64), state.params)
     hidden = 1 / (1 + np.exp(-(batch.images.reshape(50, 64) @ params["fc1"]["kernel"])))
     logits = hidden @ params["fc2"]["kernel"]
@@ -84,7 +84,7 @@ def test_loss_before_the_first_step_by_hand(digits):
     decay += 0.2 * np.sum(params["fc2"]["kernel"] ** 2) / 10
     _, found = run_steps(MODEL, batch, 1, {"fc1": 0.1, "fc2": 0.2})
     assert found[0] == pytest.approx(losses.mean() + decay, rel=1e-5)
-    assert state.epoch == 0
+    assert state.step == 0
 
 
 def test_weight_decay_penalty_is_the_paper_s():
@@ -110,7 +110,7 @@ def test_fit_learns_and_logs(digits):
     assert [epoch for epoch, _ in logged] == list(range(1, 31))
     losses = [loss for _, loss in logged]
     assert losses[-1] < 0.5 * losses[0]
-    assert state.epoch == 30
+    assert state.step == 30
     logits, _ = MODEL.apply({"params": state.params}, digits.images)
     assert (logits.argmax(axis=-1) == digits.labels).mean() > 0.6  # six units
 
@@ -163,7 +163,7 @@ def fail(*_, **__):
 
 def test_what_is_finished_is_not_trained_again(digits, uninterrupted, monkeypatch):
     state, folder = uninterrupted
-    monkeypatch.setattr(loop, "_epoch_runner", fail)
+    monkeypatch.setattr(epochs, "_epoch_runner", fail)
     options = {**OPTIONS, "checkpoint_dir": folder, "log": fail}
     assert equal(training.fit(MODEL, digits, jax.random.key(3), **options), state)
 
@@ -234,13 +234,13 @@ def test_dropout_is_drawn_from_the_key(digits):
 def test_convolutions_train_alike_in_a_loop_of_the_program_and_of_python(digits, monkeypatch):
     model, found, losses = ConvNet((2, 3), 5), [], []
     for slow in (False, True):
-        monkeypatch.setattr(loop, "_has_slow_loops", lambda *_, slow=slow: slow)
+        monkeypatch.setattr(epochs, "_has_slow_loops", lambda *_, slow=slow: slow)
         found.append(training.fit(
             model, digits, jax.random.key(0), num_epochs=2, batch_size=50, learning_rate=1e-2,
             weight_decay={"conv1": 1e-2}, log=lambda epoch, loss: losses.append(loss),
         ))  # fmt: skip
     assert losses[2:] == pytest.approx(losses[:2], rel=1e-4)
-    assert found[0].epoch == found[1].epoch == 2
+    assert found[0].step == found[1].step == 2
     assert jax.tree.structure(found[0]) == jax.tree.structure(found[1])
     for first, second in zip(*(jax.tree.leaves(state.params) for state in found), strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-5)
@@ -251,7 +251,7 @@ def test_which_nets_have_slow_loops(digits):
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     for model, slow in ((MODEL, False), (ConvNet((2,), 5), on_cpu)):
         params = jax.eval_shape(training.init_fn(model, digits), jax.random.key(0))
-        assert loop._has_slow_loops(params, mesh) == slow
+        assert epochs._has_slow_loops(params, mesh) == slow
 
 
 # ---- the autoencoder
@@ -284,7 +284,7 @@ def code_state(folder):
     phase = {k: v for k, v in PHASES["autoencoder"].items() if k != "weight_decay"}
     tx = optax.adam(optax.cosine_decay_schedule(1e-2, phase["num_epochs"] * 4))
     init = training.init_fn(Autoencoder(12), data.load("digits", "train"))
-    like = loop.create_train_state(init, tx, jax.random.key(0))
+    like = loop.create_train_state(init(jax.random.key(0)), tx)
     return checkpoint.restore_latest(folder / "code", like)[1]
 
 
@@ -335,7 +335,7 @@ def test_reconstruction_loss_by_hand():
 
 def test_autoencoder_classifier_resumes(fitted, digits, monkeypatch):
     model, params, folder = fitted
-    monkeypatch.setattr(loop, "_epoch_runner", fail)
+    monkeypatch.setattr(epochs, "_epoch_runner", fail)
     again = training.fit_autoencoder_classifier(
         model, digits, jax.random.key(0), checkpoint_dir=folder, **PHASES, **AE_OPTIONS
     )

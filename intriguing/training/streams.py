@@ -1,31 +1,20 @@
-"""The loop of all training on streamed images: steps, logged and resumable."""
+"""Training on streamed images: a round of `loop.run` is a step on one batch."""
 
+import contextlib
 import functools
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from intriguing import sharding
 from intriguing.data.stream import Source
 from intriguing.errors import InputError
-from intriguing.progress import Progress
-from intriguing.training import checkpoint
-
-
-class StreamState(NamedTuple):
-    """Fields: `params`; `opt_state`, of optax; `step`, how many are done."""
-
-    params: dict
-    opt_state: optax.OptState
-    step: jax.Array
+from intriguing.training import loop
+from intriguing.training.loop import TrainState
 
 
 def check_sizes(
@@ -48,20 +37,16 @@ def check_sizes(
 
 
 def run_steps(
-    run_step: Callable[..., tuple[StreamState, jax.Array]],
-    state: StreamState,
+    run_step: Callable[..., tuple[TrainState, jax.Array]],
+    state: TrainState,
     source: Source,
     key: jax.Array,
     *,
-    num_steps: int,
-    batch_size: int,
+    sizes: tuple[int, int],
     mesh: Mesh,
-    checkpoint_dir: str | Path | None,
-    checkpoint_seconds: float,
-    name: str,
-    log: Callable[..., None] | None,
-) -> StreamState:
-    """Takes the steps that are left of `num_steps`, one per batch; reports and saves on the way.
+    run: loop.Run,
+) -> TrainState:
+    """Takes the steps that are left, one per batch of images.
 
     Args:
       run_step: (state, images, labels, readable) -> (state, loss), jitted; `readable` (batch,) is 0
@@ -69,31 +54,21 @@ def run_steps(
       state: to start from.
       source: what batches are read from; the last, smaller one of each epoch is left out.
       key: an epoch's order comes from `fold_in(key, epoch)`.
-      num_steps: of the whole training.
-      batch_size: images per step, over all devices.
-      mesh, checkpoint_dir, checkpoint_seconds, name, log: as in `sgd.fit`.
+      sizes: steps of the whole training; images per step, over all devices.
+      mesh: of the batches.
+      run: how it is reported and kept.
 
     Raises:
-      InputError: a loss that is not finite.
+      InputError: as `loop.run`.
     """
-    first, last_saved = int(state.step), time.monotonic()
-    batches = _batches(source, key, first, num_steps, batch_size)
-    with Progress(num_steps, name, "step") as progress:
-        progress.update(first)
-        for step, batch in enumerate(batches, start=first + 1):
-            state, loss = run_step(state, *jax.device_put(batch, sharding.split(mesh)))
-            progress.update(step)
-            if step % max(1, num_steps // 100) == 0 or step == num_steps:
-                if not np.isfinite(loss):
-                    raise InputError(f"{name}: the loss is {loss} at step {step}; the learning"
-                                     " rate may be too large")  # fmt: skip
-                if log is not None:
-                    log(step, loss=float(loss))
-            due = step == num_steps or time.monotonic() - last_saved > checkpoint_seconds
-            if checkpoint_dir and due:
-                checkpoint.save(checkpoint_dir, step, state)
-                last_saved = time.monotonic()
-    return state
+    num_steps, batch_size = sizes
+    batches = _batches(source, key, int(state.step), num_steps, batch_size)
+
+    def advance(state):
+        return run_step(state, *jax.device_put(next(batches), sharding.split(mesh)))
+
+    with contextlib.closing(batches):
+        return loop.run(advance, state, num_steps, run=run)
 
 
 def _batches(source: Source, key, first: int, num_steps: int, batch_size: int
