@@ -126,8 +126,14 @@ def step(state: StepState, value, grad, lower, upper, slot, *, tol, rtol) -> Ste
       tol: CONVERGED when error <= tol.
       rtol: STALLED after three steps in a row that lower the value by less than rtol * |value|.
     """
-    value = jnp.where(state.status == Status.RUNNING, value, jnp.nan)
+    running, before = state.status == Status.RUNNING, state
+    value = jnp.where(running, value, jnp.nan)
     state, accept = accept_or_shrink(state, value, grad, lower, upper, slot, rtol=rtol)
+    state = state._replace(
+        history=keep_slot(before.history, state.history, slot, ~running),
+        num_backtracks=jnp.where(running, state.num_backtracks, before.num_backtracks),
+        stepsize=jnp.where(running, state.stepsize, before.stepsize),
+    )
     return propose(update_status(state, lower, upper, tol=tol), accept, lower, upper, slot)
 
 
@@ -179,6 +185,21 @@ def store_pair(history: History, s, y, keep, slot) -> History:
     )
 
 
+def keep_slot(old: History, new: History, slot, kept) -> History:
+    """`new`, with `slot` as it was in `old` where `kept`: only that slot is read and written."""
+
+    def pick(new, old):
+        return jnp.where(kept, old, new)
+
+    return History(
+        s=new.s.at[slot].set(pick(new.s[slot], old.s[slot])),
+        y=new.y.at[slot].set(pick(new.y[slot], old.y[slot])),
+        sy=new.sy.at[:, slot].set(pick(new.sy[:, slot], old.sy[:, slot])),
+        rho=pick(new.rho, old.rho),
+        gamma=pick(new.gamma, old.gamma),
+    )
+
+
 def update_status(state: StepState, lower, upper, *, tol) -> StepState:
     """Ends a solve that has converged or stalled."""
     room = jnp.where(state.grad > 0, state.x - lower, upper - state.x)
@@ -196,7 +217,7 @@ def propose(state: StepState, renew, lower, upper, slot) -> StepState:
     When a direction has been shrunk `MAX_BACKTRACKS` times in vain the history is forgotten and
     steepest descent takes over.
     """
-    give_up = state.num_backtracks == MAX_BACKTRACKS
+    give_up = (state.num_backtracks == MAX_BACKTRACKS) & (state.status == Status.RUNNING)
     history = state.history._replace(rho=jnp.where(give_up, 0.0, state.history.rho))
     steepest = -state.grad * free_variables(state.x, state.grad, lower, upper)
     # A free variable whose derivative is exactly 0 rests for a step: cheaper than a second mask.

@@ -268,6 +268,20 @@ def bowl(size=30):
     return (lambda x: 0.5 * x @ jnp.asarray(matrix) @ x - jnp.asarray(vector) @ x), matrix, vector
 
 
+def test_a_warm_start_of_a_batch_keeps_what_each_would_keep_alone():
+    """The first ends at once, the second goes on for many steps: neither loses a pair by that."""
+    scales = jnp.stack([jnp.array([1.0, 1.5, 2.0]), jnp.array([1.0, 300.0, 2e4])])
+    solver = BatchedLBFGSB(lambda x, scale: jnp.sum(scale * (x - 0.3) ** 2), tol=1e-4, maxiter=60)
+    solve = functools.partial(solver.run, jnp.ones(3), None)
+    together = jax.vmap(solve)(scales).state
+    alone = [solve(scale).state for scale in scales]
+    assert alone[0].num_fun_eval + 4 < alone[1].num_fun_eval  # a whole history later
+    for i, state in enumerate(alone):
+        kept = np.asarray(together.step.history.rho[i])
+        assert (kept > 0).sum() == (np.asarray(state.step.history.rho) > 0).sum() > 0
+        np.testing.assert_allclose(np.sort(kept), np.sort(state.step.history.rho), rtol=1e-3)
+
+
 @pytest.mark.parametrize("first_iters", [7, 12, 13, 17])
 def test_a_warm_start_keeps_a_consistent_history(x64, first_iters):
     """The matrix H that the history stands for is symmetric and positive definite."""

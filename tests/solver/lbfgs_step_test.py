@@ -344,3 +344,19 @@ def test_any_lane_is_one_answer_for_all(last):
     once = jax.vmap(lbfgs_step.any_lane, out_axes=None)
     assert [bool(once(row)) for row in flags] == [False, last]
     assert bool(jax.vmap(once, out_axes=None)(flags)) == last
+
+
+@pytest.mark.parametrize("name", ["quadratic", "wells"])
+@pytest.mark.parametrize("slot", range(PAIRS))
+def test_what_has_ended_stays_as_it_is(name, slot):
+    """However often it is stepped: past the count at which a history would be given up."""
+    states = drive(name, 0, tol=1e-3)
+    ended = jax.tree.map(jnp.asarray, states[-1])
+    assert ended.status != Status.RUNNING and (ended.history.rho > 0).any()
+    later, step = ended, functools.partial(lbfgs_step.step, tol=1e-3, rtol=0.0)
+    for i in range(2 * lbfgs_step.MAX_BACKTRACKS + 3):
+        value, grad = jnp.float32(i - 1.0), jnp.full(SIZE, jnp.float32(1 - i))
+        later = step(later, value, grad, jnp.zeros(SIZE), jnp.ones(SIZE), (slot + i) % PAIRS)
+    for field, before, after in zip(ended._fields, ended, later, strict=True):
+        if field not in ("trial", "direction"):  # not looked at again
+            jax.tree.map(np.testing.assert_array_equal, after, before)
