@@ -13,6 +13,7 @@ PACKAGE = ROOT / "intriguing"
 EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawing
     "errors": "",
     "progress": "",
+    "keys": "",
     "metrics": "",
     "predict": "",
     "atomic": "errors",
@@ -20,8 +21,8 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "solver": "",
     "models": "errors atomic",
     "data": "errors progress",
-    "attack": "errors metrics predict sharding solver",
-    "training": "errors progress sharding models data attack",
+    "attack": "errors keys metrics predict sharding solver",
+    "training": "errors progress keys sharding models data attack",
     "runs": "errors progress atomic",
     "analysis": "errors metrics predict models",
     "report": "errors atomic",

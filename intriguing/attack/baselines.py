@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from intriguing import keys
+
 
 @jax.jit
 def gaussian_noise(key: jax.Array, indices: jax.Array, images: jax.Array, stddev: float):
@@ -15,8 +17,10 @@ def gaussian_noise(key: jax.Array, indices: jax.Array, images: jax.Array, stddev
     Image i draws from `fold_in(key, indices[i])`, so its noise does not depend on the batch.
     """
 
+    base = keys.independent(key)
+
     def draw(index, image):
-        return image + stddev * jax.random.normal(jax.random.fold_in(key, index), image.shape)
+        return image + stddev * jax.random.normal(jax.random.fold_in(base, index), image.shape)
 
     return jax.vmap(draw)(indices, images)
 
@@ -45,8 +49,10 @@ def random_directions(key: jax.Array, indices: jax.Array, images: jax.Array, std
     Image i draws from `fold_in(key, indices[i])`.
     """
 
+    base = keys.independent(key)
+
     def draw(index, image, stddev):
-        noise = jax.random.normal(jax.random.fold_in(key, index), image.shape)
+        noise = jax.random.normal(jax.random.fold_in(base, index), image.shape)
         return image + stddev * noise / jnp.sqrt(jnp.mean(noise**2))
 
     return jax.vmap(draw)(indices, images, stddevs)

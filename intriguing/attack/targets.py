@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from intriguing import keys
 from intriguing.errors import InputError
 
 RULES = ("random", "runner_up", "least_likely", "fixed", "best")
@@ -17,8 +18,10 @@ def random_targets(key: jax.Array, labels: jax.Array, indices: jax.Array, num_cl
     Image i draws from `fold_in(key, indices[i])`, so its target does not depend on the batch.
     """
 
+    base = keys.independent(key)
+
     def draw(index, label):
-        offset = jax.random.randint(jax.random.fold_in(key, index), (), 1, num_classes)
+        offset = jax.random.randint(jax.random.fold_in(base, index), (), 1, num_classes)
         return (label + offset) % num_classes
 
     return jax.vmap(draw)(indices, labels).astype(jnp.int32)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from intriguing import sharding
+from intriguing import keys, sharding
 from intriguing.data.stream import Source
 from intriguing.errors import InputError
 from intriguing.training import loop
@@ -98,9 +98,10 @@ def _batches(source: Source, key, first: int, num_steps: int, batch_size: int
 def random_crops(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
     """A random square of each image (batch, h, w, c), every other one mirrored."""
     height, width = images.shape[1:3]
+    base = keys.independent(key)
 
     def crop(i, image):
-        row_key, column_key, flip_key = jax.random.split(jax.random.fold_in(key, i), 3)
+        row_key, column_key, flip_key = jax.random.split(jax.random.fold_in(base, i), 3)
         row = jax.random.randint(row_key, (), 0, height - size + 1)
         column = jax.random.randint(column_key, (), 0, width - size + 1)
         part = jax.lax.dynamic_slice(image, (row, column, 0), (size, size, image.shape[-1]))
