@@ -13,6 +13,7 @@ PACKAGE = ROOT / "intriguing"
 EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawing
     "errors": "",
     "progress": "",
+    "identity": "",
     "keys": "",
     "metrics": "",
     "predict": "",
@@ -20,10 +21,10 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "sharding": "errors progress",
     "solver": "",
     "models": "errors atomic",
-    "data": "errors progress",
+    "data": "errors progress identity",
     "attack": "errors keys metrics predict sharding solver",
-    "training": "errors progress keys sharding models data attack",
-    "runs": "errors progress atomic",
+    "training": "errors progress identity keys atomic sharding models data attack",
+    "runs": "errors progress identity atomic",
     "analysis": "errors metrics predict models",
     "report": "errors atomic",
     "experiments": (

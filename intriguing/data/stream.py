@@ -1,5 +1,6 @@
 """Images that are decoded when they are asked for: a million need not fit in memory."""
 
+import hashlib
 import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from intriguing import identity
 from intriguing.data.dataset import LOADERS, Dataset, load, make_request
 from intriguing.data.files import DECODE_ERRORS, Request, decode_image, list_image_folder
 from intriguing.data.tfds import open_tfds, read_labels
@@ -24,12 +26,18 @@ class Source(NamedTuple):
         bool); what cannot be read is all 0, and named once in a warning.
       labels: int32 (num,); class_names; names: what each image is called, a file below the folder
         or a number.
+      digest: indices -> a hash of what these images are (of the bytes of their files, which are not
+        decoded for it) and of what they are made into.
+      listing: a hash of all names, labels and sizes of files: cheap, for sets that are too large to
+        be read once more only to see that they are the same.
     """
 
     read: Read
     labels: np.ndarray
     class_names: tuple[str, ...]
     names: tuple[str, ...]
+    digest: Callable[[Sequence[int]], str]
+    listing: str
 
 
 def open_source(name: str, split: str, *, image_size: int | None, data_dir: str | None = None,
@@ -58,7 +66,13 @@ def of_dataset(dataset: Dataset) -> Source:
     def read(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         return dataset.images[np.asarray(indices)], np.ones(len(indices), bool)
 
-    return Source(read, dataset.labels, dataset.class_names, _numbers(dataset.labels))
+    def digest(indices: Sequence[int]) -> str:
+        rows = np.asarray(indices)
+        return identity.of_arrays(dataset.images[rows], dataset.labels[rows])
+
+    labels, names = dataset.labels, _numbers(dataset.labels)
+    whole = identity.of_arrays(dataset.images, labels, dataset.class_names)
+    return Source(read, labels, dataset.class_names, names, digest, whole)
 
 
 def _of_folder(request: Request) -> Source:
@@ -70,8 +84,32 @@ def _of_folder(request: Request) -> Source:
     def files(indices: Sequence[int]) -> Iterable[Path]:
         return (paths[index] for index in indices)
 
+    def digest(indices: Sequence[int]) -> str:
+        contents = (_bytes_of(path) for path in files(indices))
+        return _digest(contents, [labels[i] for i in indices], request.image_size)
+
     read = _decoder(files, request.image_size, shape, names, request.data_dir)
-    return _checked(Source(read, np.array(labels), tuple(class_names), names), request.data_dir)
+    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
+    listing = identity.of_arrays(names, labels, sizes, class_names, request.image_size or 0)
+    source = Source(read, np.array(labels), tuple(class_names), names, digest, listing)
+    return _checked(source, request.data_dir)
+
+
+def _bytes_of(path: Path) -> bytes:
+    """What a file holds; nothing if it cannot be read (`read` will say so)."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _digest(contents: Iterable[bytes], labels: Sequence[int], image_size: int | None) -> str:
+    """Hash of encoded images, their labels, and the size that they are cut to."""
+    found = hashlib.blake2b(digest_size=16)
+    for content, label in zip(contents, labels, strict=True):
+        found.update(hashlib.blake2b(content, digest_size=16).digest() + b"%d" % label)
+    found.update(b"%d" % (image_size or 0))
+    return found.hexdigest()
 
 
 def _name_of(path: Path, root: Path) -> str:
@@ -95,9 +133,17 @@ def _of_tfds(request: Request) -> Source:
         return (io.BytesIO(example["image"]) for example in prepared.read(indices))
 
     labels = read_labels(prepared)
+
+    def digest(indices: Sequence[int]) -> str:
+        contents = (example["image"] for example in prepared.read(indices))
+        return _digest(contents, labels[np.asarray(indices)], size)
+
     names = _numbers(labels)
     read = _decoder(files, size, shape, names, prepared.folder)
-    return _checked(Source(read, labels, prepared.class_names, names), prepared.folder)
+    sizes = sorted((path.name, path.stat().st_size) for path in prepared.folder.iterdir())
+    listing = identity.of_arrays(sizes, labels, prepared.class_names, size or 0)
+    source = Source(read, labels, prepared.class_names, names, digest, listing)
+    return _checked(source, prepared.folder)
 
 
 def _numbers(labels: np.ndarray) -> tuple[str, ...]:

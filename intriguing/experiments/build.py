@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import attack, data, models, runs, sharding, training
+from intriguing import attack, data, identity, models, runs, sharding, training
 from intriguing.analysis import lipschitz
 from intriguing.data import stream
 from intriguing.errors import InputError
@@ -223,21 +223,35 @@ def attack_images(config, logits_fn, dataset, name: str, workdir: Path, mesh, pr
     options = attack_options(config, protocol)
     num_images = min(options.pop("num_images") or len(dataset.images), len(dataset.images))
     key = key_for(config, TARGETS)
+    attacked = attack_identity(logits_fn, dataset.images, key, options)
+
+    def made_from(start: int, stop: int) -> identity.MadeFrom:
+        images, labels = dataset.images[start:stop], dataset.labels[start:stop]
+        return {**attacked, "images": identity.of_arrays(images, labels)}
 
     def compute(start: int, stop: int) -> dict[str, np.ndarray]:
         images, labels = dataset.images[start:stop], dataset.labels[start:stop]
         result, target_labels = attack.attack_batch(
             logits_fn, images, labels, key=key, indices=np.arange(start, stop), mesh=mesh, **options
         )
-        arrays = result._asdict()
-        perturbations = arrays["adv_images"] - images
-        return {**arrays, "perturbation": perturbations, "target_labels": target_labels}
+        return {
+            **result._asdict(), "target_labels": target_labels, "labels": labels,
+            "indices": np.arange(start, stop),
+        }  # fmt: skip
 
-    directory = workdir / "results" / name / protocol
+    where = shards.Shards(workdir / "results" / name / protocol, num_images, config.shard_size)
     with Progress(num_images, f"attacking {name} ({protocol})") as progress:
-        return shards.map_shards(
-            directory, num_images, config.shard_size, compute, progress=progress.update
-        )
+        return shards.map_shards(where, compute, made_from=made_from, progress=progress.update)
+
+
+def attack_identity(logits_fn, images, key, options: dict) -> identity.MadeFrom:
+    """What attacks with these options depend on, but for the images themselves."""
+    told = {name: value for name, value in options.items() if name != "num_lanes"}
+    return {
+        **identity.of_model(logits_fn, images.shape[1:], images.dtype),
+        "settings": identity.of_settings(**told),
+        "seed": identity.of_arrays(key),
+    }
 
 
 def attack_all(config, victims: dict, dataset, workdir: Path, mesh) -> dict[str, dict]:

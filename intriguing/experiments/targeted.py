@@ -62,7 +62,11 @@ def targeted_attack(config, workdir: Path, mesh) -> Outcome:
 
 def _classify(config, name: str, logits_fn, source: Source, workdir: Path) -> np.ndarray:
     """The class that a model gives each image of the source, or `UNREADABLE`."""
-    num = len(source.labels)
+    num, (one, _) = len(source.labels), source.read(range(1))
+    model = identity.of_model(logits_fn, one.shape[1:])
+
+    def made_from(start: int, stop: int) -> identity.MadeFrom:
+        return {**model, "images": source.digest(range(start, stop))}
 
     def compute(start: int, stop: int) -> dict[str, np.ndarray]:
         images, readable = source.read(range(start, stop))
@@ -71,8 +75,8 @@ def _classify(config, name: str, logits_fn, source: Source, workdir: Path) -> np
 
     with Progress(num, f"classifying with {name}") as progress:
         arrays = shards.map_shards(
-            workdir / "results" / "classes" / name, num, config.shard_size, compute,
-            progress=progress.update,
+            shards.Shards(workdir / "results" / "classes" / name, num, config.shard_size),
+            compute, made_from=made_from, progress=progress.update,
         )  # fmt: skip
     return arrays["predictions"]
 
@@ -102,13 +106,26 @@ def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Pa
     options = build.attack_options(config, protocol)
     del options["num_images"]
     noise_key = build.key_for(config, build.NOISE)
+    key, (one, _) = build.key_for(config, build.TARGETS), source.read(range(1))
+    shared = build.attack_identity(victim.logits_fn, one, key, options) | {
+        "other networks": identity.of_settings(
+            **{other.name: identity.of_model(other.logits_fn, one.shape[1:]) for other in victims}
+        ),
+        "controls": identity.of_settings(
+            stddevs=list(config.curve_stddevs), survive_rounding=config.survive_rounding
+        ),
+    }
+
+    def made_from(start: int, stop: int) -> identity.MadeFrom:
+        rows = identity.of_arrays(chosen[start:stop])
+        return {**shared, "images": source.digest(chosen[start:stop]), "choice of images": rows}
 
     def compute(start: int, stop: int) -> dict[str, np.ndarray]:
         indices = chosen[start:stop]
         images, _ = source.read(indices)
         found, targets = attack.attack_batch(
             victim.logits_fn, images, source.labels[indices], indices=indices, mesh=mesh,
-            key=build.key_for(config, build.TARGETS),
+            key=key,
             progress=lambda done: progress.update(start + done), **options,
         )  # fmt: skip
         rounded = eight_bit.round_images(victim.logits_fn, images, found.adv_images, targets, False)
@@ -133,6 +150,8 @@ def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Pa
         }  # fmt: skip
         return {
             **found._asdict(), **predictions, "labels": source.labels[indices],
+            "target_labels": targets, "indices": indices,
+            "names": np.array([source.names[index] for index in indices]),
             "png_images": kept.images,
             "rounded_success": rounded.success, "png_success": kept.success,
             "png_distortion": kept.distortion,
@@ -142,9 +161,14 @@ def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Pa
 
     with Progress(len(chosen), f"attacking {victim.name}") as progress:
         return shards.map_shards(
-            workdir / "results" / victim.name, len(chosen), config.attack_shard_size, compute,
-            progress=progress.update, on_disk=LARGE,
+            attack_shards(config, victim.name, len(chosen), workdir), compute,
+            made_from=made_from, progress=progress.update, on_disk=LARGE,
         )  # fmt: skip
+
+
+def attack_shards(config, name: str, num: int, workdir: Path) -> shards.Shards:
+    """Where the attacks on a network are kept."""
+    return shards.Shards(workdir / "results" / name, num, config.attack_shard_size)
 
 
 def amplified(stddev: float) -> str:

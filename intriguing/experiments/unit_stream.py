@@ -106,10 +106,16 @@ def project(config, trained, layer: str, shape, source, key, workdir: Path) -> d
         arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         return {**arrays, "readable": readable}
 
+    model = identity.of_model(trained.logits_fn, first.shape[1:])
+    projected = {"directions": identity.of_arrays(chosen, directions, of_pixels, layer)}
+
+    def made_from(start: int, stop: int) -> identity.MadeFrom:
+        return {**model, **projected, "images": source.digest(range(start, stop))}
+
     with Progress(num, f"units of {layer}") as progress:
         return shards.map_shards(
-            workdir / "results" / "units" / layer, num, config.shard_size, compute,
-            progress=progress.update,
+            shards.Shards(workdir / "results" / "units" / layer, num, config.shard_size),
+            compute, made_from=made_from, progress=progress.update,
         )  # fmt: skip
 
 

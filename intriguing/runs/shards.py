@@ -1,24 +1,53 @@
 """Arrays over many examples, computed shard by shard into files: readable by all, and resumable.
 
 A run may be interrupted at any moment: the same command again finds what is finished, recomputes
-what is missing or damaged, and goes on.
+what is missing, damaged, or made from something else, and goes on.
 """
 
 import io
+import json
 import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from intriguing.atomic import io_error, write_atomic
 from intriguing.errors import InputError
+from intriguing.identity import NUMERICS, MadeFrom, differences
 from intriguing.progress import logger
 
 Arrays = dict[str, np.ndarray]
+
+
+class Shards(NamedTuple):
+    """Where arrays over many examples are kept.
+
+    Fields:
+      directory: folder of the files, `<start:06d>-<stop:06d>.npz`; created when needed.
+      num_examples: length of the leading axis of every array.
+      shard_size: examples per file (the last one may hold fewer).
+    """
+
+    directory: Path
+    num_examples: int
+    shard_size: int
+
+    def spans(self) -> list[tuple[int, int]]:
+        """(start, stop) of every file."""
+        starts = range(0, self.num_examples, self.shard_size)
+        return [(start, min(start + self.shard_size, self.num_examples)) for start in starts]
+
+    def path(self, start: int, stop: int) -> Path:
+        """The file of these examples."""
+        return Path(self.directory) / f"{start:06d}-{stop:06d}.npz"
+
+
+MADE_FROM = "made_from"  # what a shard was made from, as JSON in a string without axes
 
 # What NumPy and zipfile raise on bytes that are no longer what was written.
 _DAMAGE = (
@@ -70,21 +99,20 @@ def _warn_damaged(path: Path, why: str) -> None:
 
 
 def map_shards(
-    directory: str | os.PathLike,
-    num_examples: int,
-    shard_size: int,
+    shards: Shards,
     compute: Callable[[int, int], Arrays],
     *,
+    made_from: Callable[[int, int], MadeFrom],
     progress: Callable[[int], None] | None = None,
     on_disk: Collection[str] = (),
 ) -> Arrays:
-    """Compute arrays over `num_examples` examples shard by shard, each kept in a file of its own.
+    """Compute arrays over examples shard by shard, each kept in a file of its own.
 
     Args:
-      directory: folder of the shards, `<start:06d>-<stop:06d>.npz`; created when needed.
-      num_examples: length of the leading axis of every array returned.
-      shard_size: examples per file (the last one may hold fewer).
+      shards: how many examples, and where.
       compute: `compute(start, stop)` returns arrays whose leading axis is stop - start.
+      made_from: `made_from(start, stop)` says what a shard depends on, and is kept in it. A shard
+        that was made from anything else, or by code of other numerics, is computed again.
       progress: called after every shard, loaded or computed, with the number of examples done.
       on_disk: names of arrays that are too large to return: `read_rows` reads some of them.
 
@@ -95,62 +123,72 @@ def map_shards(
       InputError: a size below 1, shards holding different arrays, or an unreadable folder.
       ValueError: `compute` returned an array of another length.
     """
-    if shard_size < 1:
-        raise InputError(f"shard_size is {shard_size}: it must be at least 1")
-    if num_examples < 1:
-        raise InputError(f"no examples to compute for {directory}: num_examples is {num_examples}")
-    shards = []
-    for start in range(0, num_examples, shard_size):
-        stop = min(start + shard_size, num_examples)
-        arrays = _load_or_compute(Path(directory), start, stop, compute)
-        shards.append({name: array for name, array in arrays.items() if name not in on_disk})
-        if shards[-1].keys() != shards[0].keys():
+    if shards.shard_size < 1:
+        raise InputError(f"shard_size is {shards.shard_size}: it must be at least 1")
+    if shards.num_examples < 1:
+        raise InputError(
+            f"no examples to compute for {shards.directory}: num_examples is {shards.num_examples}"
+        )
+    parts: list[Arrays] = []
+    for start, stop in shards.spans():
+        here = {"numerics": str(NUMERICS), **made_from(start, stop)}
+        arrays = _load_fitting(shards.path(start, stop), stop - start, here)
+        if arrays is None:
+            arrays = _compute(compute, start, stop)
+            labelled = {**arrays, MADE_FROM: np.array(json.dumps(here))}
+            save_arrays(shards.path(start, stop), labelled)
+        parts.append({name: array for name, array in arrays.items() if name not in on_disk})
+        if parts[-1].keys() != parts[0].keys():
             raise InputError(
-                f"the shards in {directory} hold different arrays ({', '.join(shards[0])} and then "
-                f"{', '.join(shards[-1])}): another version wrote some of them; delete the folder"
+                f"the shards in {shards.directory} hold different arrays ({', '.join(parts[0])} "
+                f"and then {', '.join(parts[-1])}): another version wrote some of them; delete the "
+                "folder"
             )
         if progress is not None:
             progress(stop)
-    return {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def read_rows(directory: str | os.PathLike, indices: Iterable[int], names: Iterable[str]) -> Arrays:
-    """Rows of arrays that `map_shards` has written to `directory`, in the order of `indices`.
+def read_rows(shards: Shards, indices: Iterable[int], names: Iterable[str]) -> Arrays:
+    """Rows of arrays that `map_shards` has written, in the order of `indices`.
 
     Raises:
       InputError: a shard is missing or damaged.
     """
     rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    spans = {
-        tuple(map(int, path.stem.split("-"))): path for path in Path(directory).glob("*-*.npz")
-    }
-    loaded: tuple[Path | None, Arrays | None] = (None, None)
+    loaded: tuple[tuple[int, int] | None, Arrays | None] = (None, None)
     for index in indices:
-        span = next((span for span in spans if span[0] <= index < span[1]), None)
-        if span is not None and spans[span] != loaded[0]:
-            loaded = spans[span], load_arrays(spans[span])
+        span = next((span for span in shards.spans() if span[0] <= index < span[1]), None)
+        if span is not None and span != loaded[0]:
+            loaded = span, load_arrays(shards.path(*span))
         if span is None or loaded[1] is None:
-            raise InputError(f"{directory} has no row {index}: the same command computes it again")
+            raise InputError(
+                f"{shards.directory} has no row {index}: the same command computes it again"
+            )
         for name, found in rows.items():
             found.append(loaded[1][name][index - span[0]])
     return {name: np.stack(found) for name, found in rows.items()}
 
 
-def _load_or_compute(
-    directory: Path, start: int, stop: int, compute: Callable[[int, int], Arrays]
-) -> Arrays:
-    path = directory / f"{start:06d}-{stop:06d}.npz"
+def _load_fitting(path: Path, length: int, here: MadeFrom) -> Arrays | None:
+    """The arrays of a shard, if it is there, whole, and made from the same."""
     arrays = load_arrays(path)
-    if arrays is not None:
-        misfit = _misfit(arrays, stop - start)
-        if misfit is None:
-            return arrays
+    if arrays is None:
+        return None
+    there = json.loads(str(arrays.pop(MADE_FROM, "{}")))
+    if differ := differences(there, here):
+        logger.warning("%s was made from other %s: recomputing it", path, differ)
+        return None
+    if misfit := _misfit(arrays, length):
         _warn_damaged(path, misfit)
+        return None
+    return arrays
+
+
+def _compute(compute: Callable[[int, int], Arrays], start: int, stop: int) -> Arrays:
     arrays = {name: np.asarray(array) for name, array in compute(start, stop).items()}
-    misfit = _misfit(arrays, stop - start)
-    if misfit is not None:
+    if misfit := _misfit(arrays, stop - start):
         raise ValueError(f"compute({start}, {stop}) must return a row per example, but {misfit}")
-    save_arrays(path, arrays)
     return arrays
 
 

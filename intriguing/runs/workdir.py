@@ -13,17 +13,27 @@ from intriguing.errors import InputError
 
 _COMPUTED = ("checkpoints", "results")  # what a run leaves that depends on its config
 _MAX_DIFFERENCES = 5
+# What changes speed, memory or the size of files, and no number (but for rounding).
+SPEED_ONLY = (
+    "attack.num_lanes",
+    "attack_shard_size",
+    "data.download",
+    "model_devices",
+    "shard_size",
+    "title",
+)
 
 
 def check_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> None:
     """Create `workdir`, or make sure that what is in it was made by this very config.
 
-    The config (a nested dict that JSON can hold) is kept in `workdir/config.json`.
+    The config (a nested dict that JSON can hold) is kept in `workdir/config.json`; it may differ
+    in `SPEED_ONLY`.
 
     Raises:
       InputError: the folder cannot be written, or holds the results of another config.
     """
-    workdir = Path(workdir)
+    workdir, text_here = Path(workdir), json.dumps(config, indent=1) + "\n"
     path = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -33,7 +43,7 @@ def check_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> None:
     except OSError as error:
         raise io_error("write", workdir, error) from error
     if text is None or not any((workdir / part).exists() for part in _COMPUTED):
-        write_atomic(path, json.dumps(config, indent=1) + "\n")  # nothing there can be mixed up
+        write_atomic(path, text_here)  # nothing there can be mixed up
         return
     try:
         there = _flatten(json.loads(text))
@@ -45,9 +55,11 @@ def check_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> None:
     differences = [
         f"{key} is {there.get(key, 'absent')} there and {here.get(key, 'absent')} here"
         for key in there | here
-        if there.get(key) != here.get(key)
+        if there.get(key) != here.get(key) and key not in SPEED_ONLY
     ]
-    if differences:
+    if not differences:
+        write_atomic(path, text_here)
+    else:
         shown = ", ".join(differences[:_MAX_DIFFERENCES])
         if (num_more := len(differences) - _MAX_DIFFERENCES) > 0:
             shown += f" and {num_more} more"

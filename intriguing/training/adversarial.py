@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from intriguing import attack, models, sharding
+from intriguing import attack, identity, models, sharding
 from intriguing.attack import baselines
 from intriguing.data import Dataset
 from intriguing.errors import InputError
@@ -132,9 +132,10 @@ def fit(
         layer: _empty_pool(model, init_params, dataset, layer, pools.size)
         for layer in pools.weights
     }
+    settings = identity.of_settings(**pools._asdict(), numerics=identity.NUMERICS)
     return run_epochs(
         total_loss, init_params, dataset, key, mesh=mesh,
-        refreshed=Refreshed(empty, pools.batch_size, refresh), **options,
+        refreshed=Refreshed(empty, pools.batch_size, refresh, settings), **options,
     )  # fmt: skip
 
 

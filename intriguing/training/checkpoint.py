@@ -1,14 +1,66 @@
-"""Saves and restores pytrees with orbax, one folder per step."""
+"""Saves and restores pytrees with orbax, one folder per step, for one way of making them."""
 
+import json
 import shutil
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
 
+from intriguing import identity
+from intriguing.atomic import io_error, write_atomic
 from intriguing.errors import InputError, first_line
+from intriguing.identity import MadeFrom
+from intriguing.progress import logger
 
 KEPT = 2  # steps: should the newest be lost, the one before is there
+
+
+_OTHERS = "made_from_others"
+
+
+def claim(directory: str | Path, made_from: MadeFrom, name: str) -> None:
+    """Makes `directory` that of what is made from these: data, network, settings, seed.
+
+    What is there and was made from something else is moved to a folder below, not deleted; what
+    had been moved there before and fits comes back.
+
+    Args:
+      directory: of `save`; need not exist.
+      made_from: kept in it as made_from.json.
+      name: of what is trained, for the log.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    directory = Path(directory)
+    path = directory / "made_from.json"
+    try:
+        there = json.loads(path.read_text()) if path.exists() else {}
+    except (OSError, ValueError):
+        there = {}
+    if there == made_from:
+        return
+    try:
+        if _move_all(directory, directory / _OTHERS / identity.name(there)):
+            differ = identity.differences(there, made_from)
+            logger.warning("%s: %s was made from other %s: set aside, and trained anew", name,
+                           directory, differ)  # fmt: skip
+        _move_all(directory / _OTHERS / identity.name(made_from), directory)
+    except OSError as error:
+        raise io_error("write", directory, error) from error
+    write_atomic(path, json.dumps(made_from, indent=1) + "\n")
+
+
+def _move_all(source: Path, target: Path) -> bool:
+    """Moves what is in one folder to another; whether there was anything but its label."""
+    moved = [path for path in source.glob("*") if path.name != _OTHERS]
+    for path in sorted(moved, key=lambda path: path.name == "made_from.json"):  # the label last
+        target.mkdir(parents=True, exist_ok=True)
+        if (target / path.name).is_dir():
+            shutil.rmtree(target / path.name)
+        path.replace(target / path.name)
+    return any(path.name != "made_from.json" for path in moved)
 
 
 def _steps(directory: Path) -> list[int]:

@@ -10,10 +10,11 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from intriguing import sharding
+from intriguing import identity, sharding
 from intriguing.data import Dataset
 from intriguing.errors import InputError
-from intriguing.training import loop
+from intriguing.identity import MadeFrom
+from intriguing.training import checkpoint, loop
 from intriguing.training.loop import Pools, TrainState
 
 # (params, a batch of the data, one of each pool, key) -> scalar
@@ -28,11 +29,13 @@ class Refreshed(NamedTuple):
         order drawn anew in every epoch.
       batch_size: examples per step of each pool.
       refresh: gives the pools of the next epoch, from the state before it.
+      settings: of `refresh`, `identity.of_settings`.
     """
 
     pools: Pools
     batch_size: int
     refresh: Callable[[TrainState], Pools]
+    settings: str
 
 
 def check_options(
@@ -93,6 +96,13 @@ def run_epochs(
     def create(key, pools):
         return loop.create_train_state(init_params(key), tx)._replace(pools=pools)
 
+    if run.checkpoint_dir:
+        settings = identity.of_settings(
+            num_epochs=num_epochs, batch_size=batch_size, learning_rate=learning_rate,
+            pools=[refreshed.batch_size, refreshed.settings] if refreshed else None,
+        )  # fmt: skip
+        made_from = _made_from(loss_fn, init_params, dataset, key, batch_size, pools)
+        checkpoint.claim(run.checkpoint_dir, {**made_from, "settings": settings}, run.name)
     state = loop.restore_or_create(
         create, init_key, pools, checkpoint_dir=run.checkpoint_dir, layout=on_all
     )
@@ -109,6 +119,23 @@ def run_epochs(
         return run_epoch(state, arrays, data_key)
 
     return loop.run(advance, state, num_epochs, run=run)
+
+
+def _made_from(loss_fn: LossFn, init_params, dataset, key, batch_size, pools: Pools) -> MadeFrom:
+    """What a training's result depends on, but for its settings."""
+    batch = Dataset(dataset.images[:batch_size], dataset.labels[:batch_size], ())
+    shapes = jax.eval_shape(lambda: (batch, pools))
+
+    def network(key, batch, pools):
+        params = init_params(key)
+        return params, loss_fn(params, batch, pools, key)
+
+    return {
+        "data": identity.of_arrays(dataset.images, dataset.labels),
+        "network or loss": identity.of_function(network, key, *shapes),
+        "seed": identity.of_arrays(key),
+        "jax": jax.__version__,
+    }
 
 
 def train_step(loss_fn: LossFn, tx, state: TrainState, batch: Dataset, pools: Pools, key):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from intriguing import sharding
+from intriguing import identity, sharding
 from intriguing.data.stream import Source
 from intriguing.errors import InputError
 from intriguing.models import quocnet
@@ -85,6 +85,14 @@ def fit(
         learning_rate=learning_rate, mesh=mesh,
     )  # fmt: skip
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+    if run.checkpoint_dir:
+        settings = identity.of_settings(
+            num_epochs=num_epochs, batch_size=batch_size, crop_size=crop_size,
+            learning_rate=learning_rate, sparsity_weights=list(sparsity_weights),
+        )  # fmt: skip
+        made_from = {"network": repr(model), "settings": settings}
+        claimed = {**streams.made_from(source, key), **made_from}
+        checkpoint.claim(run.checkpoint_dir, claimed, run.name)
     params: dict[str, dict[str, jax.Array]] = {}
     input_shape = (crop_size, crop_size, source.read(range(1))[0].shape[-1])
     shapes = kernel_shapes(model, input_shape)

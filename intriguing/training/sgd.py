@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from intriguing import sharding
+from intriguing import identity, sharding
 from intriguing.data.stream import Source
-from intriguing.training import loop, streams
+from intriguing.training import checkpoint, loop, streams
 from intriguing.training.loop import TrainState
 from intriguing.training.streams import random_crops
 
@@ -66,12 +66,25 @@ def fit(
         params = model.init(key, jnp.zeros((1, crop_size, crop_size, 3)))["params"]
         return loop.create_train_state(params, tx)
 
+    step = functools.partial(train_step, model, tx, step_key, crop_size)
+    if run.checkpoint_dir:
+        settings = identity.of_settings(
+            num_epochs=num_epochs, batch_size=batch_size, crop_size=crop_size,
+            learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay,
+        )  # fmt: skip
+        made_from = {
+            **streams.made_from(source, key),
+            "network or loss": streams.identity_of(step, create, init_key, source),
+            "settings": settings,
+        }
+        checkpoint.claim(run.checkpoint_dir, made_from, run.name)
     state = loop.restore_or_create(
         create, init_key, checkpoint_dir=run.checkpoint_dir, layout=sharding.replicated(mesh)
     )
-    step = jax.jit(functools.partial(train_step, model, tx, step_key, crop_size))
     sizes = (num_steps, batch_size)
-    return streams.run_steps(step, state, source, order_key, sizes=sizes, mesh=mesh, run=run)
+    return streams.run_steps(
+        jax.jit(step), state, source, order_key, sizes=sizes, mesh=mesh, run=run
+    )
 
 
 def _optimiser(

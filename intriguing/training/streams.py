@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from intriguing import keys, sharding
+from intriguing import identity, keys, sharding
 from intriguing.data.stream import Source
 from intriguing.errors import InputError
+from intriguing.identity import MadeFrom
 from intriguing.training import loop
 from intriguing.training.loop import TrainState
 
@@ -34,6 +35,21 @@ def check_sizes(
     if num_epochs < 1 or not learning_rate > 0:
         raise InputError("num_epochs must be at least 1, and learning_rate positive")
     return num_epochs * (num // batch_size)
+
+
+def made_from(source: Source, key: jax.Array) -> MadeFrom:
+    """What any training on a stream depends on."""
+    return {"data": source.listing, "seed": identity.of_arrays(key), "jax": jax.__version__}
+
+
+def identity_of(step: Callable, create: Callable, key: jax.Array, source: Source) -> str:
+    """Hash of the network and the loss: of how its state is made, and of a step on one image."""
+    image = source.read(range(1))[0]
+
+    def first_step(key, images):
+        return step(create(key), images, jnp.zeros(1, jnp.int32), jnp.ones(1))
+
+    return identity.of_function(first_step, key, jax.ShapeDtypeStruct(image.shape, image.dtype))
 
 
 def run_steps(

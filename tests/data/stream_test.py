@@ -188,3 +188,58 @@ def test_what_is_small_stays_in_memory():
 def test_bad_requests(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         opened(tmp_path, **changes)
+
+
+# ---- what images are, without decoding them
+
+
+def photos(root, rng):
+    """A folder of four images of two classes; their paths."""
+    paths = [root / "photos" / name for name in ("a/0.png", "a/1.png", "b/2.png", "b/3.png")]
+    for path, pixels in zip(paths, noise(rng, *[(9, 7)] * 4), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(pixels))
+    return paths
+
+
+def open_folder(root, size=SIZE):
+    return stream.open_source(
+        "image_folder", "test", image_size=size, data_dir=str(root / "photos")
+    )
+
+
+def test_a_digest_is_of_its_own_images(tmp_path, rng):
+    paths = photos(tmp_path, rng)
+    source = open_folder(tmp_path)
+    first, second = source.digest([0, 1]), source.digest([2, 3])
+    again = open_folder(tmp_path)
+    assert (again.digest([0, 1]), again.digest([2, 3])) == (first, second)
+    assert again.listing == source.listing and first != second != source.digest([3, 2])
+    paths[3].write_bytes(paths[2].read_bytes())  # replaced
+    changed = open_folder(tmp_path)
+    assert changed.digest([0, 1]) == first and changed.digest([2, 3]) != second
+    assert open_folder(tmp_path, SIZE + 1).digest([0, 1]) != first
+    paths[0].unlink()  # the others move up
+    fewer = open_folder(tmp_path)
+    assert fewer.digest([0, 1]) != first and fewer.listing != source.listing
+
+
+def test_another_label_is_another_digest(tmp_path, rng):
+    paths = photos(tmp_path, rng)
+    before = open_folder(tmp_path)
+    paths[1].rename(paths[2].with_name("1.png"))  # a/1.png is of the class b now
+    after = open_folder(tmp_path)
+    assert before.digest([0, 1]) != after.digest([0, 1]) and before.listing != after.listing
+
+
+def test_digests_of_arrays_and_of_tfds(tmp_path, rng):
+    images = noise(rng, *[(9, 7)] * 3)
+    write_tfds(tmp_path / "photos" / "1.0.0", images, [2, 0, 1])
+    write_tfds(tmp_path / "other" / "1.0.0", images, [2, 1, 1])
+    for one, other in (
+        (opened(tmp_path), opened(tmp_path, "other")),
+        tuple(stream.of_dataset(data.load(name, "test", data_dir=str(tmp_path)))
+              for name in ("photos", "other")),
+    ):  # fmt: skip
+        assert one.digest([0, 2]) == other.digest([0, 2])
+        assert one.digest([0, 1]) != other.digest([0, 1]) and one.listing != other.listing

@@ -89,32 +89,42 @@ class _Compute:
         return {"square": np.arange(start, stop) ** 2, "pair": np.ones((stop - start, 2)) * start}
 
 
+def made_from(start, stop):
+    return {"weights": "w", "images": f"{start} to {stop}"}
+
+
+def map_shards(directory, num, size, compute, *, made_from=made_from, **options):
+    where = shards.Shards(directory, num, size)
+    return shards.map_shards(where, compute, made_from=made_from, **options)
+
+
 def test_map_shards_concatenates_in_order_and_resumes(tmp_path):
     directory, progress = tmp_path / "shards", []
     interrupted = _Compute(stop_at=8)
     with pytest.raises(KeyboardInterrupt):
-        shards.map_shards(directory, 10, 4, interrupted)
+        map_shards(directory, 10, 4, interrupted)
     assert sorted(os.listdir(directory)) == ["000000-000004.npz", "000004-000008.npz"]
 
     (directory / "000000-000004.npz").unlink()
     resumed = _Compute()
-    arrays = shards.map_shards(directory, 10, 4, resumed, progress=progress.append)
+    arrays = map_shards(directory, 10, 4, resumed, progress=progress.append)
     assert resumed.calls == [(0, 4), (8, 10)]
     assert progress == [4, 8, 10]
     np.testing.assert_array_equal(arrays["square"], np.arange(10) ** 2)
     np.testing.assert_array_equal(arrays["pair"][:, 1], [0] * 4 + [4] * 4 + [8] * 2)
 
     again = _Compute()
-    shards.map_shards(directory, 10, 4, again)
+    map_shards(directory, 10, 4, again)
     assert again.calls == []
 
 
 def test_map_shards_recomputes_damaged_and_misfit_shards(tmp_path, caplog):
-    shards.map_shards(tmp_path, 9, 3, _Compute())
+    map_shards(tmp_path, 9, 3, _Compute())
     _damage(tmp_path / "000000-000003.npz", "truncated")
-    shards.save_arrays(tmp_path / "000003-000006.npz", {"square": np.ones(2), "pair": np.ones(3)})
+    whole = np.load(tmp_path / "000003-000006.npz")
+    shards.save_arrays(tmp_path / "000003-000006.npz", {**whole, "square": np.ones(2)})
     compute = _Compute()
-    arrays = shards.map_shards(tmp_path, 9, 3, compute)
+    arrays = map_shards(tmp_path, 9, 3, compute)
     assert compute.calls == [(0, 3), (3, 6)]
     assert [record.getMessage().endswith("recomputing it") for record in caplog.records] == [
         True
@@ -125,14 +135,15 @@ def test_map_shards_recomputes_damaged_and_misfit_shards(tmp_path, caplog):
 
 def test_map_shards_bad_input(tmp_path):
     with pytest.raises(InputError, match="shard_size is 0"):
-        shards.map_shards(tmp_path, 5, 0, _Compute())
+        map_shards(tmp_path, 5, 0, _Compute())
     with pytest.raises(InputError, match="num_examples is 0"):
-        shards.map_shards(tmp_path, 0, 5, _Compute())
+        map_shards(tmp_path, 0, 5, _Compute())
     with pytest.raises(ValueError, match=r"x has shape \(2,\) for 5 examples"):
-        shards.map_shards(tmp_path, 5, 5, lambda *_: {"x": np.ones(2)})
-    shards.save_arrays(tmp_path / "000003-000005.npz", {"other": np.ones(2)})
-    with pytest.raises(InputError, match="square, pair and then other"):
-        shards.map_shards(tmp_path, 5, 3, _Compute())
+        map_shards(tmp_path, 5, 5, lambda *_: {"x": np.ones(2)})
+    with pytest.raises(InputError, match="a and then b"):
+        map_shards(
+            tmp_path, 5, 3, lambda start, stop: {"b" if start else "a": np.ones(stop - start)}
+        )
 
 
 def test_rows_that_stay_on_disk(tmp_path):
@@ -140,9 +151,48 @@ def test_rows_that_stay_on_disk(tmp_path):
         rows = np.arange(start, stop)
         return {"small": rows, "large": 10 * rows[:, None] + np.arange(3)}
 
-    arrays = shards.map_shards(tmp_path, 7, 3, compute, on_disk=("large",))
+    arrays = map_shards(tmp_path, 7, 3, compute, on_disk=("large",))
     assert list(arrays) == ["small"] and arrays["small"].tolist() == list(range(7))
-    found = shards.read_rows(tmp_path, [6, 0, 1], ["large"])["large"]
+    found = shards.read_rows(shards.Shards(tmp_path, 7, 3), [6, 0, 1], ["large"])["large"]
     assert found[:, 0].tolist() == [60, 0, 10]
     with pytest.raises(InputError, match="has no row 7"):
-        shards.read_rows(tmp_path, [7], ["large"])
+        shards.read_rows(shards.Shards(tmp_path, 7, 3), [7], ["large"])
+
+
+@pytest.mark.parametrize("changed", ["weights", "images", "goal"])
+def test_what_was_made_from_something_else_is_made_anew(tmp_path, caplog, changed):
+    map_shards(tmp_path, 9, 3, _Compute())
+
+    def other(start, stop):  # the second shard depends on something else now
+        return {**made_from(start, stop), **({changed: "another"} if start == 3 else {})}
+
+    compute = _Compute()
+    map_shards(tmp_path, 9, 3, compute, made_from=other)
+    assert compute.calls == [(3, 6)]
+    (message,) = caplog.messages
+    assert message == f"{tmp_path}/000003-000006.npz was made from other {changed}: recomputing it"
+    map_shards(tmp_path, 9, 3, _Compute(stop_at=0), made_from=other)  # computes nothing
+
+
+def test_a_shard_that_does_not_say_what_it_was_made_from_is_made_anew(tmp_path):
+    shards.save_arrays(
+        tmp_path / "000000-000003.npz", {"square": np.zeros(3), "pair": np.ones((3, 2))}
+    )
+    compute = _Compute()
+    assert map_shards(tmp_path, 3, 3, compute)["square"].tolist() == [0, 1, 4]
+    assert compute.calls == [(0, 3)]
+
+
+def test_a_change_of_the_code_s_numerics_makes_shards_anew(tmp_path, monkeypatch, caplog):
+    map_shards(tmp_path, 3, 3, _Compute())
+    monkeypatch.setattr(shards, "NUMERICS", shards.NUMERICS + 1)
+    compute = _Compute()
+    map_shards(tmp_path, 3, 3, compute)
+    assert compute.calls == [(0, 3)] and "other numerics" in caplog.text
+
+
+def test_rows_of_another_shard_size_are_not_read(tmp_path):
+    map_shards(tmp_path, 6, 2, lambda start, stop: {"x": np.full(stop - start, 2)})
+    map_shards(tmp_path, 6, 3, lambda start, stop: {"x": np.full(stop - start, 3)})
+    found = shards.read_rows(shards.Shards(tmp_path, 6, 3), range(6), ["x"])
+    assert found["x"].tolist() == [3] * 6

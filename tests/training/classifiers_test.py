@@ -1,6 +1,7 @@
 """Tests for intriguing/training/classifiers.py"""
 
 import functools
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -168,12 +169,44 @@ def test_what_is_finished_is_not_trained_again(digits, uninterrupted, monkeypatc
     assert equal(training.fit(MODEL, digits, jax.random.key(3), **options), state)
 
 
-def test_a_checkpoint_of_another_model(digits, uninterrupted):
-    with pytest.raises(InputError, match="does not fit this model"):
-        training.fit(
-            FullyConnected((7,)), digits, jax.random.key(0), checkpoint_dir=uninterrupted[1],
-            **OPTIONS,
-        )  # fmt: skip
+def brighter(dataset):
+    return dataset._replace(images=np.minimum(dataset.images * 1.01, 1))
+
+
+OTHER = {  # what else a checkpoint may have been made from: (model, data, seed, options)
+    "network or loss": (FullyConnected((7,)), None, 3, {}),
+    "loss": (MODEL, None, 3, {"weight_decay": {"fc1": 0.123}}),
+    "penalty": (MODEL, None, 3, {"penalty_fn": lambda params: (params["fc1"]["bias"] ** 2).sum()}),
+    "data": (MODEL, brighter, 3, {}),
+    "seed": (MODEL, None, 4, {}),
+    "settings": (MODEL, None, 3, {"learning_rate": 2e-2}),
+}
+
+
+@pytest.mark.parametrize("changed", OTHER)
+def test_a_checkpoint_of_another_training(
+    digits, uninterrupted, tmp_path, caplog, monkeypatch, changed
+):
+    """It is not taken for this one, nor lost: the training that made it finds it again."""
+    state, folder = uninterrupted
+    shutil.copytree(folder, tmp_path / "kept")
+    model, change, seed, options = OTHER[changed]
+    options = {**OPTIONS, **options}
+    dataset = change(digits) if change else digits
+
+    def fit(**kept):
+        return training.fit(model, dataset, jax.random.key(seed), name="the net", **options, **kept)
+
+    found = fit(checkpoint_dir=tmp_path / "kept")
+    (message,) = caplog.messages
+    named = "network or loss" if changed in ("loss", "penalty") else changed
+    assert message.endswith(f"was made from other {named}: set aside, and trained anew")
+    assert message.startswith("the net: ")
+    assert equal(found, fit())
+    monkeypatch.setattr(epochs, "_epoch_runner", fail)
+    options_of_first = {**OPTIONS, "checkpoint_dir": tmp_path / "kept", "log": fail}
+    assert equal(training.fit(MODEL, digits, jax.random.key(3), **options_of_first), state)
+    assert equal(fit(checkpoint_dir=tmp_path / "kept"), found)
 
 
 BAD_INPUTS = {
@@ -203,7 +236,9 @@ def test_a_loss_that_is_not_finite_ends_training(digits, tmp_path):
     options = {**OPTIONS, "checkpoint_dir": tmp_path}
     with pytest.raises(InputError, match=r"the net: the loss is nan at epoch 1; .*learning_rate"):
         training.fit(MODEL, digits, jax.random.key(0), loss_fn=nan_loss, name="the net", **options)
-    assert not list(tmp_path.iterdir())  # nothing broken is left to resume from
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "made_from.json"
+    ]  # nothing broken is left to resume from
 
 
 def test_penalty_fn_is_added(digits, uninterrupted):
