@@ -28,8 +28,8 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "analysis": "errors metrics predict models",
     "report": "errors atomic",
     "experiments": (
-        "errors progress metrics predict atomic sharding models data attack training runs "
-        "analysis report"
+        "errors progress identity metrics predict atomic sharding models data attack training "
+        "runs analysis report"
     ),
 }
 ONLY_IN = {  # library -> the one place that knows it

@@ -1,11 +1,12 @@
 """Figure 5: images of any size turned into one class, streamed; and their transfer."""
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from intriguing import atomic, attack, metrics, report
+from intriguing import atomic, attack, identity, metrics, report
 from intriguing.attack import baselines, eight_bit
 from intriguing.data.stream import Source
 from intriguing.errors import InputError
@@ -132,8 +133,6 @@ def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Pa
         kept = rounded
         if config.survive_rounding:
             kept = eight_bit.round_images(victim.logits_fn, images, found.adv_images, targets, True)
-        names = [png_name(index, source.names[index]) for index in indices]
-        _write_pngs(workdir / "adversarial" / victim.name, names, kept, found.success)
         stddevs = np.where(found.success, found.distortion, 0).astype(np.float32)
         changed = {PLAIN: found.adv_images}
         changed[SAME_NORM] = baselines.random_directions(noise_key, indices, images, stddevs)
@@ -160,10 +159,13 @@ def _attack(config, victim: Victim, victims, source: Source, chosen, workdir: Pa
         }  # fmt: skip
 
     with Progress(len(chosen), f"attacking {victim.name}") as progress:
-        return shards.map_shards(
-            attack_shards(config, victim.name, len(chosen), workdir), compute,
-            made_from=made_from, progress=progress.update, on_disk=LARGE,
-        )  # fmt: skip
+        where = attack_shards(config, victim.name, len(chosen), workdir)
+        arrays = shards.map_shards(
+            where, compute, made_from=made_from, progress=progress.update, on_disk=LARGE
+        )
+    made = identity.of_settings(shards=[made_from(*span) for span in where.spans()])
+    _write_pngs(workdir / "adversarial" / victim.name, where, arrays, made)
+    return arrays
 
 
 def attack_shards(config, name: str, num: int, workdir: Path) -> shards.Shards:
@@ -193,10 +195,24 @@ def png_name(index: int, name: str) -> str:
     return f"{index:05d}" if stem == str(index) else f"{index:05d}_{stem}"
 
 
-def _write_pngs(folder: Path, names: list[str], kept: eight_bit.EightBit, success) -> None:
-    for name, pixels, good in zip(names, kept.images, success & kept.success, strict=True):
-        if good:
-            atomic.write_atomic(folder / f"{name}.png", eight_bit.png_bytes(pixels))
+def _write_pngs(folder: Path, where: shards.Shards, arrays, made_from: str) -> None:
+    """The 8-bit images that work, as files; those made from anything else go.
+
+    A label beside them says what they were made from: a second run does not write them again.
+    """
+    label = folder / "made_from.txt"
+    if label.is_file() and label.read_text() == made_from:
+        return
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    good, row = arrays["success"] & arrays["png_success"], 0
+    for shard in shards.read_shards(where, ["png_images"]):
+        for pixels in shard["png_images"]:
+            if good[row]:
+                name = png_name(arrays["indices"][row], str(arrays["names"][row]))
+                atomic.write_atomic(folder / f"{name}.png", eight_bit.png_bytes(pixels))
+            row += 1
+    atomic.write_atomic(label, made_from)
 
 
 def attack_table(attacks, victims, source: Source, config) -> report.Table:
@@ -270,7 +286,7 @@ def check_claims(attacks, tables, target_name: str) -> list[report.Claim]:
         claims.append(report.Claim(claim, f"{num} of {len(chosen)}", num == len(chosen)))
     for table in tables[1:]:
         for name in attacks:
-            for other in set(attacks) - {name}:
+            for other in (other for other in attacks if other != name):
                 column = table.columns.index(other)
                 found, noise = (
                     table.rows[f"{name}: {kind}"][column] for kind in (PLAIN, SAME_NORM)
@@ -287,7 +303,8 @@ def _figure(config, victim: Victim, attacked, source: Source, workdir: Path):
     chosen, arrays = attacked
     rows = np.flatnonzero(arrays["success"])[: config.num_shown]
     images, _ = source.read(chosen[rows])
-    adv = shards.read_rows(workdir / "results" / victim.name, rows, ["adv_images"])["adv_images"]
+    where = attack_shards(config, victim.name, len(chosen), workdir)
+    adv = shards.read_rows(where, rows, ["adv_images"])["adv_images"]
     names = [source.class_names[label].split(",")[0] for label in source.labels[chosen[rows]]]
     target = source.class_names[config.attack.target_class].split(",")[0]
     path = workdir / "figures" / f"figure5_{victim.name}.png"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import metrics
+from intriguing import identity, metrics
 from intriguing.analysis import units
 from intriguing.errors import InputError
 from intriguing.experiments import build

@@ -10,7 +10,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,18 +156,38 @@ def read_rows(shards: Shards, indices: Iterable[int], names: Iterable[str]) -> A
       InputError: a shard is missing or damaged.
     """
     rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    loaded: tuple[tuple[int, int] | None, Arrays | None] = (None, None)
+    loaded, arrays = (0, 0), None
     for index in indices:
-        span = next((span for span in shards.spans() if span[0] <= index < span[1]), None)
-        if span is not None and span != loaded[0]:
-            loaded = span, load_arrays(shards.path(*span))
-        if span is None or loaded[1] is None:
-            raise InputError(
-                f"{shards.directory} has no row {index}: the same command computes it again"
-            )
+        if arrays is None or not loaded[0] <= index < loaded[1]:
+            start = index // shards.shard_size * shards.shard_size
+            loaded = start, min(start + shards.shard_size, shards.num_examples)
+            arrays = _load_written(shards, *loaded) if index < shards.num_examples else None
+        if arrays is None:
+            raise InputError(f"{shards.directory} has no row {index}")
         for name, found in rows.items():
-            found.append(loaded[1][name][index - span[0]])
+            found.append(arrays[name][index - loaded[0]])
     return {name: np.stack(found) for name, found in rows.items()}
+
+
+def read_shards(shards: Shards, names: Iterable[str]) -> Iterator[Arrays]:
+    """Arrays that `map_shards` has written, shard by shard: what all hold need not fit in memory.
+
+    Raises:
+      InputError: a shard is missing or damaged.
+    """
+    names = tuple(names)
+    for span in shards.spans():
+        arrays = _load_written(shards, *span)
+        yield {name: arrays[name] for name in names}
+
+
+def _load_written(shards: Shards, start: int, stop: int) -> Arrays:
+    arrays = load_arrays(shards.path(start, stop))
+    if arrays is None:
+        raise InputError(
+            f"{shards.path(start, stop)} is gone or damaged: the same command computes it again"
+        )
+    return arrays
 
 
 def _load_fitting(path: Path, length: int, here: MadeFrom) -> Arrays | None:

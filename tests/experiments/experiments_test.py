@@ -14,7 +14,7 @@ import pytest
 
 from intriguing import attack, runs, training
 from intriguing.errors import InputError
-from intriguing.experiments import EXPERIMENTS, run_experiment
+from intriguing.experiments import EXPERIMENTS, build, run_experiment
 from intriguing.runs import shards
 from intriguing.training import epochs
 
@@ -149,7 +149,7 @@ def test_summary_is_what_was_returned(finished):
 
 def test_numbers_are_those_of_the_shards(digits):
     config, workdir, summary = digits
-    table1 = summary["tables"]["table1"]
+    table1, (train_set, _) = summary["tables"]["table1"], build.load_data(config)
     for name in config.model_names:
         for protocol, column in (
             ("paper", "av_min_distortion"),
@@ -159,13 +159,20 @@ def test_numbers_are_those_of_the_shards(digits):
                 shards.load_arrays(workdir / "results" / name / protocol / shard)
                 for shard in ("000000-000002.npz", "000002-000004.npz")
             ]
+            made_from = [json.loads(str(part.pop(shards.MADE_FROM))) for part in parts]
+            assert {*made_from[0]} == {"weights", "network", "jax", "images", "settings", "seed",
+                                       "numerics"}  # fmt: skip
+            assert made_from[0] | {"images": ""} == made_from[1] | {"images": ""} != made_from[0]
             arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+            np.testing.assert_array_equal(arrays["labels"], train_set.labels[:4])
+            assert arrays["indices"].tolist() == [0, 1, 2, 3]
             assert arrays["adv_images"].shape[0] == 4 and arrays["success"].dtype == bool
             success = arrays["success"]
             expected = arrays["distortion"][success].mean() if success.any() else np.nan
             found = table1["rows"][name][table1["columns"].index(column)]
             np.testing.assert_allclose(found, expected, rtol=1e-5)
-            moved = np.sqrt(np.mean(arrays["perturbation"].reshape(4, -1) ** 2, axis=1))
+            change = (arrays["adv_images"] - train_set.images[:4]).reshape(4, -1)
+            moved = np.sqrt(np.mean(change**2, axis=1))
             np.testing.assert_allclose(arrays["distortion"][success], moved[success], rtol=1e-4)
             # Examples are judged against the true label by the model for which they were made:
             # where the target is not the label, a success is an error.

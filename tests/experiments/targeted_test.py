@@ -1,6 +1,7 @@
 """Tests for intriguing/experiments/{targeted,spectral}.py and eight_bit.py"""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -145,6 +146,70 @@ def test_files_of_one_name_keep_apart(folder, tmp_path):
 def test_names_of_pngs():
     assert png_name(7, "7") == "00007"  # of a data set whose images have only numbers
     assert png_name(7, "test/cat/1.jpg") == "00007_1"
+
+
+@pytest.fixture
+def photos(folder, tmp_path):
+    """A copy of the folder, to be spoilt."""
+    shutil.copytree(folder, tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def measured(config, workdir):
+    """The tables, and the files of adversarial images."""
+    summary = run_experiment(config, workdir, 1)
+    files = {path.name: path.read_bytes() for path in workdir.glob("adversarial/*/*.png")}
+    return json.dumps(summary["tables"]), files
+
+
+def delete_photos(photos):
+    rows = (photos / "labels.csv").read_text().splitlines()
+    (photos / "labels.csv").write_text("\n".join([*rows[:2], *rows[3:7], *rows[8:], ""]))
+
+
+def replace_a_photo(photos):
+    (photos / "images" / "photo08.png").write_bytes(
+        (photos / "images" / "photo09.png").read_bytes()
+    )
+
+
+def relabel_a_photo(photos):
+    rows = (photos / "labels.csv").read_text().splitlines()
+    name, label = rows[10].split(",")
+    rows[10] = f"{name},{(int(label) + 1) % NUM_CLASSES}"
+    (photos / "labels.csv").write_text("\n".join([*rows, ""]))
+
+
+def change_weights(photos):
+    save_weights(photos / "first.safetensors", 7)
+
+
+CHANGES = (delete_photos, replace_a_photo, relabel_a_photo, change_weights)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_the_same_command_on_other_data_or_weights(photos, tmp_path, change):
+    """Its numbers are those of a fresh workdir, and so are they when the change is undone."""
+    config = config_of(photos, NETS[:1])
+    before = measured(config, tmp_path / "kept")
+    shutil.copytree(photos, tmp_path / "original")
+    change(photos)
+    after = measured(config, tmp_path / "kept")
+    assert after == measured(config, tmp_path / "fresh") != before
+    shutil.rmtree(photos)
+    shutil.copytree(tmp_path / "original", photos)
+    assert measured(config, tmp_path / "kept") == before
+
+
+def test_what_changes_only_speed_is_the_same_run(attacked, tmp_path, monkeypatch):
+    config, workdir, summary = attacked
+    shutil.copytree(workdir, tmp_path / "run")
+    config = config.copy_and_resolve_references()
+    config.attack.num_lanes = 2
+    monkeypatch.setattr(attack, "attack_batch", None)
+    again = run_experiment(config, tmp_path / "run", 1)
+    assert json.dumps(again["tables"]) == json.dumps(summary["tables"])
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["attack"]["num_lanes"] == 2
 
 
 def test_transfer_has_controls(attacked):

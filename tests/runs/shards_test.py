@@ -191,6 +191,24 @@ def test_a_change_of_the_code_s_numerics_makes_shards_anew(tmp_path, monkeypatch
     assert compute.calls == [(0, 3)] and "other numerics" in caplog.text
 
 
+def test_arrays_are_read_shard_by_shard(tmp_path):
+    where = shards.Shards(tmp_path, 7, 3)
+    map_shards(
+        tmp_path,
+        7,
+        3,
+        lambda start, stop: {"x": np.arange(start, stop), "y": np.ones(stop - start)},
+    )
+    assert [part["x"].tolist() for part in shards.read_shards(where, ["x"])] == [
+        [0, 1, 2], [3, 4, 5], [6],
+    ]  # fmt: skip
+    _damage(tmp_path / "000003-000006.npz", "truncated")
+    reading = shards.read_shards(where, ["x"])
+    next(reading)
+    with pytest.raises(InputError, match=r"000003-000006\.npz is gone or damaged"):
+        next(reading)
+
+
 def test_rows_of_another_shard_size_are_not_read(tmp_path):
     map_shards(tmp_path, 6, 2, lambda start, stop: {"x": np.full(stop - start, 2)})
     map_shards(tmp_path, 6, 3, lambda start, stop: {"x": np.full(stop - start, 3)})
