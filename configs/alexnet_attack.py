@@ -23,7 +23,6 @@ def get_config(argument: str = ""):
     if argument not in ("", *known):
         raise ValueError(f"unknown argument :{argument}; there are :{', :'.join(known)}")
     config = imagenet_attack.base("quick" if argument == "quick" else "")
-    config.title = "AlexNet: images turned into ostriches"
     architecture = ARCHITECTURES.get(argument, "alexnet")
     config.models = ConfigDict({"alexnet": imagenet_attack.large(architecture)})
     config.model_names = ("alexnet",)
@@ -31,6 +30,4 @@ def get_config(argument: str = ""):
     config.curve_stddevs = ()
     if argument in DATA_SETS:
         config.data.name, config.data.dir = argument, imagenet_attack.DATA
-    if argument == "imagenette":
-        config.title = "AlexNet: images turned into parachutes"
     return config

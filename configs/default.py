@@ -14,7 +14,7 @@ def get_config(argument: str = "") -> ConfigDict:
         raise ValueError(f"unknown argument :{argument}; there is :quick (seconds on a CPU)")
     config = ConfigDict()
     config.experiment = "cross_model"  # a name in intriguing/experiments/__init__.py
-    config.title = ""  # heading of the report
+    config.title = ""  # heading of the report; "": that of its first table
     config.quick = argument == "quick"  # a small version: the report says so
     config.seed = 0  # of everything random: weights, batches, targets, noise
     config.model_devices = 1  # that share a network's weights by rows (QuocNet's); 0: all of them

@@ -29,7 +29,6 @@ def base(argument: str = "") -> ConfigDict:
     """What the configs of ImageNet-sized attacks share."""
     config = default.get_config(argument)
     config.experiment = "targeted_attack"
-    config.title = "Images turned into ostriches"
     config.data.name = "image_folder"
     config.data.dir = f"{DATA}/imagenet_sample" if DATA else ""
     config.data.image_size = 224

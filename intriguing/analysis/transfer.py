@@ -1,22 +1,26 @@
 """Do images made for one model fool another? (The paper's section 4.2, tables 2 and 4.)"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from intriguing.metrics import Average, error_rate
+from intriguing.metrics import mean
 from intriguing.predict import predict
 
 
 def transfer_table(
-    logits_fns: Mapping[str, object], image_sets: Mapping[str, np.ndarray], images, labels
+    logits_fns: Mapping[str, object],
+    image_sets: Mapping[str, np.ndarray | Callable[[], np.ndarray]],
+    images,
+    labels,
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Error that each set of changed images induces in each victim model.
 
     Args:
       logits_fns: victims, by name.
       image_sets: changed images by the name of what made them, (batch, ...) each, the changed
-        versions of `images`.
+        versions of `images`; or functions that return them, called once each, so that only one
+        set need be in memory.
       images: (batch, ...) clean.
       labels: (batch,) true classes.
 
@@ -25,12 +29,13 @@ def transfer_table(
       clean version the victim has right (NaN if there are none).
     """
     labels = np.asarray(labels)
-    over_all = {name: [] for name in image_sets}
-    over_right = {name: [] for name in image_sets}
-    for logits_fn in logits_fns.values():
-        right = predict(logits_fn, images) == labels
-        for name, changed in image_sets.items():
-            predictions = predict(logits_fn, changed)
-            over_all[name].append(error_rate(predictions, labels))
-            over_right[name].append(Average.of(predictions != labels, where=right).mean)
+    right = [predict(logits_fn, images) == labels for logits_fn in logits_fns.values()]
+    over_all, over_right = {}, {}
+    for name, changed in image_sets.items():
+        if callable(changed):
+            changed = changed()
+        wrong = [predict(logits_fn, changed) != labels for logits_fn in logits_fns.values()]
+        del changed
+        over_all[name] = [mean(each) for each in wrong]
+        over_right[name] = [mean(each, where=good) for each, good in zip(wrong, right, strict=True)]
     return over_all, over_right

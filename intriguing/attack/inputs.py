@@ -3,15 +3,16 @@
 import jax
 import numpy as np
 
+from intriguing.attack import feed
 from intriguing.errors import InputError, first_line
-
-SOLVERS = ("batched", "jaxopt")
 
 
 def check_options(*, solver: str, tol: float, rtol: float, num_lanes: int | None, **counts: int):
     """Raises InputError for an unknown solver, a tolerance or a count out of range."""
-    if solver not in SOLVERS:
-        raise InputError(f'attack.solver is "{solver}": it must be one of {", ".join(SOLVERS)}')
+    if solver not in feed.SOLVERS:
+        raise InputError(
+            f'attack.solver is "{solver}": it must be one of {", ".join(feed.SOLVERS)}'
+        )
     for name, value in {"num_lanes": 1 if num_lanes is None else num_lanes, **counts}.items():
         if value < 1:
             raise InputError(f"attack.{name} is {value}: it must be at least 1")

@@ -1,13 +1,12 @@
 """Labelled images in [0, 1], read whole or streamed; nothing here needs TensorFlow to read."""
 
-from intriguing.data.dataset import LOADERS, Dataset, batches, check, load, make_request, take
+from intriguing.data.dataset import LOADERS, Dataset, check, load, make_request, take
 from intriguing.data.stream import Source, open_source
 
 __all__ = [
     "LOADERS",
     "Dataset",
     "Source",
-    "batches",
     "check",
     "load",
     "make_request",

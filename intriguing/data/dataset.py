@@ -6,11 +6,10 @@ for. A user's mistake is one `InputError` line: what is wrong, where, and how to
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -130,25 +129,6 @@ def take(dataset: Dataset, indices: slice | Sequence[int] | np.ndarray) -> Datas
         return dataset._replace(images=dataset.images[where], labels=dataset.labels[where])
     except IndexError as error:
         raise InputError(f"take: {error}; the data set has {len(dataset.labels)}") from error
-
-
-def batches(dataset: Dataset, batch_size: int, key: jax.Array | None = None) -> Iterator[Dataset]:
-    """Yields the examples once, `batch_size` at a time; the last batch may be smaller.
-
-    Args:
-      dataset: what to cut into batches.
-      batch_size: examples per batch, at least 1.
-      key: a `jax.random.key` that fixes one permutation of all examples; None keeps their order.
-
-    Raises:
-      InputError: batch_size < 1 (raised by the call, before the first batch is asked for).
-    """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}: must be at least 1")
-    num = len(dataset.labels)
-    order = np.arange(num) if key is None else np.asarray(jax.random.permutation(key, num))
-    starts = range(0, num, batch_size)
-    return (take(dataset, order[start : start + batch_size]) for start in starts)
 
 
 def check(dataset: Dataset, where: str) -> Dataset:

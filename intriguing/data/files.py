@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from intriguing.errors import InputError
+from intriguing.errors import InputError, first_line
 from intriguing.progress import logger
 
 SPLITS = ("train", "test")
@@ -61,11 +61,6 @@ def require_path(request: Request) -> Path:
     if not request.data_dir.exists():
         raise InputError(f"{request.data_dir}: no such folder: mend data_dir or INTRIGUING_DATA")
     return request.data_dir
-
-
-def first_line(error: Exception) -> str:
-    """What an error of another library says, cut to one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def load_idx(request: Request) -> Stored:

@@ -14,10 +14,9 @@ from intriguing.data.files import (
     Request,
     Stored,
     decode_image,
-    first_line,
     require_path,
 )
-from intriguing.errors import InputError
+from intriguing.errors import InputError, first_line
 from intriguing.progress import Progress
 
 _NAME = re.compile(r"\w+(/[\w.+=-]+)?(:[\d.]+)?")  # name/config:version

@@ -219,7 +219,7 @@ def attack_options(config, protocol: str) -> dict:
 
 
 def attack_images(config, logits_fn, dataset, name: str, workdir: Path, mesh, protocol: str):
-    """Attacks the first images of `dataset` shard by shard, resuming; returns a dict of arrays."""
+    """Attacks the first images of `dataset` shard by shard, resuming; the images stay on disk."""
     options = attack_options(config, protocol)
     num_images = min(options.pop("num_images") or len(dataset.images), len(dataset.images))
     key = key_for(config, TARGETS)
@@ -241,7 +241,9 @@ def attack_images(config, logits_fn, dataset, name: str, workdir: Path, mesh, pr
 
     where = shards.Shards(workdir / "results" / name / protocol, num_images, config.shard_size)
     with Progress(num_images, f"attacking {name} ({protocol})") as progress:
-        return shards.map_shards(where, compute, made_from=made_from, progress=progress.update)
+        return shards.map_shards(
+            where, compute, made_from=made_from, progress=progress.update, on_disk=("adv_images",)
+        )
 
 
 def attack_identity(logits_fn, images, key, options: dict) -> identity.MadeFrom:

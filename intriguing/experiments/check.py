@@ -8,7 +8,7 @@ from intriguing.errors import InputError
 from intriguing.experiments import build
 from intriguing.models import quocnet
 from intriguing.training import adversarial
-from intriguing.training.epochs import check_options
+from intriguing.training.epochs import check_training
 
 
 def check_config(config) -> None:
@@ -39,7 +39,7 @@ def _check_model(config, spec) -> None:
     for part in [spec] if is_plain else [spec.autoencoder, spec.classifier]:
         settings = {**config.train, **part, **part.get("train", {})}
         wanted = ("num_epochs", "batch_size", "learning_rate", "weight_decay")
-        check_options(**{key: settings[key] for key in wanted})
+        check_training(**{key: settings[key] for key in wanted})
     if "pools" in spec:
         adversarial.check_pools(adversarial.PoolOptions(**spec.pools))
         if any(not 0 <= rate < 1 for rate in spec.dropout_rates):

@@ -11,6 +11,7 @@ from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.predict import predict
 from intriguing.report import charts, figures
+from intriguing.runs import shards
 
 NUM_SHOWN = 10  # images per row of figure 7
 
@@ -81,7 +82,7 @@ def table1(victims, attacks, train_set, test_set, config) -> report.Table:
 
 def table2(victims, attacks, noisy, images, labels, config, protocol) -> list[report.Table]:
     """Errors that the examples made for each model (row) induce in every model (column)."""
-    sets = {name: attacks[name]["adv_images"] for name in victims}
+    sets = {name: lambda found=attacks[name]: found["adv_images"] for name in victims}
     sets |= {tables.noise_row(stddev): noisy[stddev] for stddev in config.noise_stddevs}
     distortions = {name: tables.mean_distortion(attacks[name]) for name in victims}
     distortions |= {tables.noise_row(stddev): stddev for stddev in config.noise_stddevs}
@@ -140,11 +141,13 @@ def draw_figures(workdir, trained, attacks, noisy, images, labels, seventh, conf
     refined = attacks[protocol]
     groups = []
     for name, arrays in refined.items():
-        sets = (images, arrays["adv_images"], noisy[stddev])
+        shown = range(min(NUM_SHOWN, len(images)))
+        adv = shards.read_rows(arrays.where, shown, ["adv_images"])["adv_images"]
+        sets = (images, adv, noisy[stddev])
         kinds = ("original", "adversarial", f"noise, stddev {stddev:g}")
         rows = [
-            figures.ImageRow(f"{kind}\n{right:.0%} right", np.asarray(shown[:NUM_SHOWN]))
-            for kind, right, shown in zip(kinds, seventh.rows[name][:3], sets, strict=True)
+            figures.ImageRow(f"{kind}\n{right:.0%} right", np.asarray(each[:NUM_SHOWN]))
+            for kind, right, each in zip(kinds, seventh.rows[name][:3], sets, strict=True)
         ]
         mean = tables.mean_distortion(arrays)
         groups.append(figures.ImageGroup(f"{name}: average distortion {mean:.3f}", rows))
@@ -204,7 +207,7 @@ def check_claims(first: report.Table, crossed: report.Table, config) -> list[rep
             "Examples made for one model fool another more than Gaussian noise that is at least "
             "as large.",
             f"in {len(stronger)} of {len(pairs)} pairs of models",
-            len(stronger) == len(pairs),
+            len(stronger) == len(pairs) if pairs else None,
         ),
     ]
     if "FC10(1)" in names:

@@ -11,6 +11,8 @@ from intriguing import report, runs
 from intriguing.experiments.build import seconds_per_phase
 from intriguing.report import html
 
+QUICK = "These are not results: the run was :quick, on a small subset."
+
 
 class Outcome(NamedTuple):
     """What an experiment found.
@@ -46,10 +48,12 @@ def write_outcome(config, workdir: Path, outcome: Outcome, command: str) -> dict
     }
     tables, figures, claims = outcome
     report.write_tables(workdir, tables)
-    html.write_report(workdir, config.title, tables, figures, facts, claims)
+    title = config.title or tables[0].title
+    notice = QUICK if config.quick else ""
+    html.write_report(workdir, title, tables, figures, facts, claims, notice)
     shown = [[path.relative_to(workdir).as_posix(), caption] for path, caption in figures]
     about = {
-        "experiment": config.experiment, "title": config.title, "command": command,
+        "experiment": config.experiment, "title": title, "command": command,
         "quick": config.quick, "versions": versions(), "seconds": seconds, "figures": shown,
         "claims": [claim._asdict() for claim in claims],
     }  # fmt: skip
@@ -59,5 +63,7 @@ def write_outcome(config, workdir: Path, outcome: Outcome, command: str) -> dict
         print(report.to_text(table), flush=True)
     for claim in claims:
         print(f"- {claim}")
+    if notice:
+        print(notice)
     print(f"Report: {workdir / 'report.html'}")
     return summary

@@ -9,12 +9,11 @@ import numpy as np
 from intriguing import models, report
 from intriguing.analysis import lipschitz, operator_norms
 from intriguing.data import Dataset
-from intriguing.errors import InputError
 from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
 from intriguing.models.layers import Conv, Dense
 from intriguing.predict import logits
-from intriguing.progress import Progress
+from intriguing.progress import Progress, logger
 from intriguing.report import charts
 
 FORMULA_NOTE = "printed_formula: the bound with the paper's factor D^-2; "
@@ -83,12 +82,14 @@ def _interval(config, name: str, net: build.Trained, bounds, source, workdir: Pa
     labels = source.labels[: len(images)]
     values = logits(logits_fn, images)
     right = readable & (values.argmax(axis=1) == labels)
+    total, num_classes = bounds[nodes[-1].name].total, values.shape[1]
+    claim = report.Claim(f"{name}: no attack ends inside the certified distance.", "", None)
     if not right.any():
-        raise InputError(f"{name} has none of the first {len(images)} images right")
+        logger.warning("%s has none of the first %d images right", name, len(images))
+        return [0, total, *[math.nan] * 5], (np.zeros(0), np.zeros(0)), claim
     images, labels, values = images[right], labels[right], values[right]
     dataset = Dataset(images, labels, source.class_names)
     arrays = build.attack_images(config, logits_fn, dataset, name, workdir, mesh, protocol)
-    total, num_classes = bounds[nodes[-1].name].total, values.shape[1]
     pairs = lipschitz.difference_bounds(nodes, jax.device_get(net.params), bounds, num_classes)
     radius = lipschitz.certified_radius(values, labels, pairs)
     plain = lipschitz.certified_radius(values, labels, total)
@@ -101,10 +102,9 @@ def _interval(config, name: str, net: build.Trained, bounds, source, workdir: Pa
         tables.mean_distortion(arrays),
         float(np.median(ratios)) if len(ratios) else math.nan, float(least),
     ]  # fmt: skip
-    claim = report.Claim(
-        f"{name}: no attack ends inside the certified distance.",
-        f"the least of {len(ratios)} ratios of distance to radius is {least:.3g}",
-        bool(len(ratios) and least >= 1),
+    claim = claim._replace(
+        measured=f"the least of {len(ratios)} ratios of distance to radius is {least:.3g}",
+        holds=bool(least >= 1) if len(ratios) else None,
     )
     span = radius[success] / scale, arrays["distortion"][success]
     return row, span, claim

@@ -17,7 +17,7 @@ def describe_seeds(config) -> str:
 
 def mean_distortion(arrays) -> float:
     """Mean distortion over the attacks that succeeded."""
-    return metrics.Average.of(arrays["distortion"], where=arrays["success"]).mean
+    return metrics.mean(arrays["distortion"], where=arrays["success"])
 
 
 def describe_protocols(config) -> str:

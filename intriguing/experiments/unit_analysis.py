@@ -31,7 +31,7 @@ def unit_analysis(config, workdir: Path, mesh) -> Outcome:
     for i, layer in enumerate(one):
         with build.timed(workdir, f"units of {layer}"):
             activations = models.activations(trained.model, variables, test_set.images, layer)
-            key = build.key_for(config, build.DIRECTIONS, i)
+            key = jax.random.fold_in(build.key_for(config, build.DIRECTIONS), i)
             tops[layer], measured[layer] = analyse_layer(activations, test_set, key, config)
     with build.timed(workdir, "tables and figures"):
         tested = tests_table(measured, config)

@@ -40,7 +40,8 @@ def streamed_units(config, workdir: Path, mesh) -> Outcome:
         if layer not in shapes:
             raise InputError(f"units.layers: {name} has {', '.join(shapes)}, no {layer}")
         with build.timed(workdir, f"units of {layer}"):
-            shape, key = shapes[layer].shape[1:], build.key_for(config, build.DIRECTIONS, i)
+            key = jax.random.fold_in(build.key_for(config, build.DIRECTIONS), i)
+            shape = shapes[layer].shape[1:]
             arrays = project(config, trained, layer, shape, source, key, workdir)
             kept = math.sqrt(math.prod(shape) / arrays["directions"].shape[1])
             tops[layer], measured[layer] = _analyse(arrays, kept, source, config, key)

@@ -20,6 +20,7 @@ def write_report(
     figures: Sequence[tuple[str | os.PathLike, str]],
     facts: Mapping[str, str],
     claims: Sequence[Claim] = (),
+    notice: str = "",
 ) -> None:
     """Write workdir/report.html, one page that needs no other file and no network.
 
@@ -30,6 +31,7 @@ def write_report(
       figures: (path of a PNG file, caption), shown after the tables.
       facts: name -> value: command, versions, device, seconds; shown last.
       claims: shown first.
+      notice: above all of it: what the reader must know.
 
     Raises:
       InputError: a figure cannot be read, or the page cannot be written.
@@ -39,16 +41,18 @@ def write_report(
     body += [_html_figure(Path(path), caption) for path, caption in figures]
     items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
     page = string.Template(packaged("report_page.html"))
-    page = page.substitute(title=escape(title), body="\n".join(body), facts=items)
+    page = page.substitute(
+        title=escape(title), notice=f'<p class="notice">{escape(notice)}</p>' if notice else "",
+        body="\n".join(body), facts=items,
+    )  # fmt: skip
     atomic.write_atomic(Path(workdir) / "report.html", page)
 
 
 def _html_claims(claims: Sequence[Claim]) -> str:
     items = []
     for claim in claims:
-        verdict = "holds" if claim.holds else "does not hold"
         text, measured = escape(claim.text), escape(claim.measured)
-        items.append(f"<li><b>{verdict}</b>: {text} <small>{measured}</small></li>")
+        items.append(f"<li><b>{claim.verdict.lower()}</b>: {text} <small>{measured}</small></li>")
     return f"<section><h2>What was claimed, and what is so</h2><ul>{''.join(items)}</ul></section>"
 
 

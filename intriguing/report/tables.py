@@ -99,12 +99,15 @@ class Claim(NamedTuple):
 
     text: str
     measured: str  # the numbers that decide it
-    holds: bool
+    holds: bool | None  # None: there was nothing to decide it by
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return {True: "holds", False: "does NOT hold", None: "not tested"}[self.holds]
 
     def __str__(self) -> str:
-        return (
-            f"{'holds' if self.holds else 'does NOT hold'}: {self.text} Measured: {self.measured}"
-        )
+        return f"{self.verdict}: {self.text} Measured: {self.measured}"
 
 
 def paper_table(name: str) -> dict[str, Any]:
@@ -215,12 +218,15 @@ def to_markdown(table: Table) -> str:
     return "\n\n".join([f"### {table.title}", grid, *filter(None, below)]) + "\n"
 
 
+_IN_TABLES = {True: "yes", False: "**no**", None: "not tested"}
+
+
 def claims_to_markdown(claims: Sequence[Claim]) -> str:
     """A table with one claim per row."""
     lines = [("claim", "measured", "holds"), ("---",) * 3]
     for claim in claims:
         text, measured = map(_escape_markdown, (claim.text, claim.measured))
-        lines.append((text, measured, "yes" if claim.holds else "**no**"))
+        lines.append((text, measured, _IN_TABLES[claim.holds]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 

@@ -62,6 +62,19 @@ _DAMAGE = (
 )
 
 
+class Found(dict):
+    """Arrays that `map_shards` has computed, by name; those that stayed on disk are read from there
+    each time that they are asked for.
+    """
+
+    def __init__(self, arrays: Arrays, where: Shards):
+        super().__init__(arrays)
+        self.where = where
+
+    def __missing__(self, name: str) -> np.ndarray:
+        return np.concatenate([part[name] for part in read_shards(self.where, [name])])
+
+
 def save_arrays(path: str | os.PathLike, arrays: Arrays) -> None:
     """Write named arrays to an npz file, atomically. Raises InputError as `write_atomic` does."""
     buffer = io.BytesIO()
@@ -105,7 +118,7 @@ def map_shards(
     made_from: Callable[[int, int], MadeFrom],
     progress: Callable[[int], None] | None = None,
     on_disk: Collection[str] = (),
-) -> Arrays:
+) -> Found:
     """Compute arrays over examples shard by shard, each kept in a file of its own.
 
     Args:
@@ -114,7 +127,7 @@ def map_shards(
       made_from: `made_from(start, stop)` says what a shard depends on, and is kept in it. A shard
         that was made from anything else, or by code of other numerics, is computed again.
       progress: called after every shard, loaded or computed, with the number of examples done.
-      on_disk: names of arrays that are too large to return: `read_rows` reads some of them.
+      on_disk: names of arrays that are too large to keep in memory.
 
     Returns:
       The shards' arrays, concatenated in the order of the examples.
@@ -146,7 +159,8 @@ def map_shards(
             )
         if progress is not None:
             progress(stop)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Found(whole, shards)
 
 
 def read_rows(shards: Shards, indices: Iterable[int], names: Iterable[str]) -> Arrays:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import jax
@@ -14,8 +15,9 @@ from intriguing.identity import MadeFrom
 from intriguing.progress import logger
 
 KEPT = 2  # steps: should the newest be lost, the one before is there
-
-
+# Two threads that save at once (trainings side by side) can get one operation id of orbax's, which
+# then makes the temporary folder of one of them twice: FileExistsError.
+_ONE_AT_A_TIME = threading.Lock()
 _OTHERS = "made_from_others"
 
 
@@ -72,7 +74,7 @@ def save(directory: str | Path, step: int, tree) -> None:
     """Writes a pytree of arrays as `directory/<step>`, atomically; keeps the step before it too."""
     directory = Path(directory).absolute()
     older = [other for other in _steps(directory) if other != step]
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _ONE_AT_A_TIME, ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(directory / str(step), tree, force=True)
     for old in older[: 1 - KEPT]:
         shutil.rmtree(directory / str(old))
@@ -96,7 +98,7 @@ def restore_latest(directory: str | Path, like, sharding=None) -> tuple[int, obj
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding or x.sharding), like
     )
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _ONE_AT_A_TIME, ocp.StandardCheckpointer() as checkpointer:
             return steps[-1], checkpointer.restore(directory / str(steps[-1]), abstract)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(

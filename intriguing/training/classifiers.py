@@ -13,7 +13,7 @@ from intriguing.data import Dataset
 from intriguing.errors import InputError
 from intriguing.models import Autoencoder, AutoencoderClassifier, FullyConnected
 from intriguing.models.autoencoder import sparsity_penalty
-from intriguing.training.epochs import check_options, run_epochs
+from intriguing.training.epochs import check_training, run_epochs
 from intriguing.training.loop import TrainState
 
 LossFn = Callable[[tuple[jax.Array, dict[str, jax.Array]], Dataset], jax.Array]
@@ -106,7 +106,7 @@ def check_fit(
     init_params, weight_decay: Mapping[str, float], *, num_epochs, batch_size, learning_rate, **_
 ) -> None:
     """Raises InputError for options of `fit` that make no sense, or a layer that does not exist."""
-    check_options(num_epochs=num_epochs, batch_size=batch_size, learning_rate=learning_rate,
+    check_training(num_epochs=num_epochs, batch_size=batch_size, learning_rate=learning_rate,
                   weight_decay=weight_decay)  # fmt: skip
     layers = jax.eval_shape(init_params, jax.random.key(0))
     for layer in weight_decay:

@@ -38,7 +38,7 @@ class Refreshed(NamedTuple):
     settings: str
 
 
-def check_options(
+def check_training(
     *, num_epochs: int, batch_size: int, learning_rate: float, weight_decay: Mapping[str, float]
 ) -> None:
     """Raises InputError for numbers that make no sense; needs neither data nor model."""

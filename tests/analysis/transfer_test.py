@@ -1,5 +1,8 @@
 """Tests for intriguing/analysis/transfer.py, on victims made by hand."""
 
+import functools
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,3 +158,28 @@ def test_random_directions_do_not_depend_on_the_batch():
     np.testing.assert_array_equal(again, whole)
     other = baselines.random_directions(jax.random.key(4), np.arange(7), images, stddevs)
     assert (np.asarray(other) != whole).mean() > 0.99
+
+
+def test_sets_that_are_functions_are_called_once_and_not_kept():
+    """What is on disk need not fit in memory: each set is gone when the next is made."""
+    images = np.random.default_rng(0).uniform(size=(4, 6)).astype(np.float32)
+    labels = np.arange(4) % 3
+    victims = {str(i): lambda x, i=i: x[:, i : i + 3] for i in range(2)}
+    alive, made = [], []
+
+    class Images(np.ndarray):
+        """Arrays that can be referred to weakly."""
+
+    def make(i):
+        assert not any(each() is not None for each in alive)
+        changed = (images + i).view(Images)
+        alive.append(weakref.ref(changed))
+        made.append(i)
+        return changed
+
+    found = transfer.transfer_table(
+        victims, {str(i): functools.partial(make, i) for i in range(3)}, images, labels
+    )
+    assert made == [0, 1, 2]
+    whole = {str(i): images + i for i in range(3)}
+    assert found == transfer.transfer_table(victims, whole, images, labels)

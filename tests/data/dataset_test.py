@@ -545,7 +545,7 @@ class TestTfds:
         assert asked == [("cifar10", "array_record")]
 
 
-class TestTakeAndBatches:
+class TestTake:
     def test_take(self):
         dataset = small_dataset()
         for indices in (slice(2, 6, 2), [2, 4], np.array([2, 4]), np.isin(np.arange(10), [2, 4])):
@@ -554,30 +554,6 @@ class TestTakeAndBatches:
             np.testing.assert_array_equal(part.images, dataset.images[[2, 4]])
         assert data.take(dataset, 3).images.shape == (1, 2, 2, 1)
         assert "10" in error_of(data.take, dataset, [10])
-
-    def test_batches_in_order_with_ragged_end(self):
-        dataset = small_dataset()
-        parts = list(data.batches(dataset, 4))
-        assert [part.labels.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-        images = np.concatenate([part.images for part in parts])
-        np.testing.assert_array_equal(images, dataset.images)
-
-    def test_batches_permute_once_by_key(self):
-        dataset = small_dataset()
-
-        def order(seed, batch_size=3):
-            parts = list(data.batches(dataset, batch_size, jax.random.key(seed)))
-            for part in parts:  # images move with their labels
-                np.testing.assert_array_equal(part.images, dataset.images[part.labels])
-            return np.concatenate([part.labels for part in parts]).tolist()
-
-        assert order(0) == order(0) == order(0, batch_size=5)
-        assert order(0) != order(1) and order(0) != list(range(10))
-        assert sorted(order(0)) == list(range(10))
-
-    @pytest.mark.parametrize("batch_size", [0, -1])
-    def test_batch_size(self, batch_size):
-        assert "batch_size" in error_of(data.batches, small_dataset(), batch_size)
 
 
 class TestCheck:

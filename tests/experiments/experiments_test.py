@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from failing import fail_all
 
 from intriguing import attack, runs, training
 from intriguing.errors import InputError
@@ -95,6 +96,23 @@ def check_tables(summary, config):
     assert list(table2["columns"])[: len(names)] == names
     assert list(table2["rows"])[: len(names)] == names
     assert len(table2["rows"]) == len(names) + len(config.noise_stddevs)
+
+
+def held_by_nothing(summary, words) -> list:
+    """Claims with these words that are said to hold."""
+    return [claim for claim in summary["claims"] if words in claim["text"] and claim["holds"]]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_one_model_one_image_and_no_success(path, tmp_path, monkeypatch):
+    config = small_config(path)
+    config.model_names, config.attack.num_images = config.model_names[:1], 1
+    fail_all(monkeypatch)
+    summary = run_experiment(config, tmp_path, num_devices=1)
+    check_tables(summary, config)
+    assert not held_by_nothing(summary, "adversarial examples (success 100%")
+    assert not held_by_nothing(summary, "no attack ends inside")
+    assert not held_by_nothing(summary, "fool another more")
 
 
 def test_every_experiment_has_a_config():

@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from failing import fail_all
 from PIL import Image
 
 from configs import (
@@ -21,7 +22,7 @@ from intriguing.attack import eight_bit
 from intriguing.data import stream
 from intriguing.data.files import decode_image
 from intriguing.errors import InputError
-from intriguing.experiments import run_experiment
+from intriguing.experiments import run_experiment, targeted
 from intriguing.experiments.targeted import png_name
 from intriguing.models import import_weights
 from intriguing.models.layer_graph import LayerGraph, chain, conv_relu
@@ -276,6 +277,31 @@ def test_spectral(folder, tmp_path):
     row = summary["tables"]["certified"]["rows"]["first"]
     assert 0 < row[2] < row[3] <= row[4] and row[6] >= 1
     assert all(claim["holds"] for claim in summary["claims"])
+
+
+@pytest.mark.parametrize("module", [imagenet_attack, alexnet_lipschitz])
+@pytest.mark.parametrize("names", [NETS[:1], NETS])
+def test_one_image_and_no_success(folder, tmp_path, monkeypatch, module, names):
+    config = config_of(folder, names, module)
+    config.attack.num_images = 1
+    fail_all(monkeypatch)
+    summary = run_experiment(config, tmp_path, 1)
+    held = [claim["text"] for claim in summary["claims"] if claim["holds"]]
+    assert all(text.startswith("Every layer's exact norm") for text in held)
+    assert not list((tmp_path).glob("adversarial/*/*.png"))
+
+
+@pytest.mark.parametrize("rule", ["random", "runner_up", "least_likely", "best"])
+def test_words_are_of_what_was_aimed_at(folder, tmp_path, rule):
+    config = config_of(folder, NETS[:1])
+    config.attack.targets = rule
+    summary = run_experiment(config, tmp_path, 1)
+    name = imagenet_attack.get_config().attack.target_class
+    assert name == 9  # an ostrich, of which nothing is said here
+    page = (tmp_path / "report.html").read_text()
+    assert "strich" not in page and "class 1" not in summary["title"]
+    assert summary["title"] == f"Figure 5: images {targeted.AIMS[rule]}"
+    assert summary["claims"][0]["text"] == f"first: every image can be {targeted.AIMS[rule]}."
 
 
 def test_streamed_units(folder, tmp_path):

@@ -164,12 +164,15 @@ def test_spread_stands_beside_the_mean():
 
 
 def test_claims():
-    claims = [report.Claim("A.", "1 | 2", True), report.Claim("B.", "3", False)]
+    claims = [report.Claim("A.", "1 | 2", True), report.Claim("B.", "3", False),
+              report.Claim("C.", "0 of 0", None)]  # fmt: skip
     assert report.claims_to_markdown(claims).splitlines()[2:] == [
         "| A. | 1 \\| 2 | yes |",
         "| B. | 3 | **no** |",
+        "| C. | 0 of 0 | not tested |",
     ]
     assert str(claims[1]) == "does NOT hold: B. Measured: 3"
+    assert str(claims[2]) == "not tested: C. Measured: 0 of 0"
 
 
 def test_write_tables(tmp_path):
@@ -214,7 +217,7 @@ def test_report_is_one_page_that_escapes_and_needs_nothing_else(tmp_path):
     )
     html.write_report(
         tmp_path, evil, [_TINY, matrix], [(tmp_path / "f.png", evil)], {evil: evil, "seconds": "3"},
-        claims=[report.Claim(evil, "5 of 6", False)],
+        claims=[report.Claim(evil, "5 of 6", False)], notice=f"Mind: {evil}",
     )  # fmt: skip
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = _Page(text)
@@ -227,7 +230,7 @@ def test_report_is_one_page_that_escapes_and_needs_nothing_else(tmp_path):
     assert int(image["width"]) > 0
     assert {"charset": "utf-8"} in page.all("meta")
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
-    assert "does not hold" in page.text["b"]
+    assert "does not hold" in page.text["b"] and f"Mind: {evil}" in page.text["p"]
     for tag in ("title", "h1", "span", "figcaption", "dt", "dd"):
         assert evil in page.text[tag], tag
     assert {attrs["scope"] for attrs in page.all("th")} == {"col", "row"}
