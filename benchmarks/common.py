@@ -25,7 +25,7 @@ def mnist() -> data.Dataset:
 def mnist_problem(num_images: int, workdir: Path):
     """FC100-100-10 on MNIST (trained once, kept in workdir): (logits_fn, images, targets)."""
     train_set = mnist()
-    model = models.FullyConnected((100, 100))
+    model = models.fully_connected((100, 100))
     state = training.fit(
         model, train_set, jax.random.key(0), num_epochs=60, batch_size=100, learning_rate=3e-3,
         weight_decay=WEIGHT_DECAY, checkpoint_dir=workdir / "checkpoints" / "FC100-100-10",

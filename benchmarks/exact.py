@@ -35,7 +35,7 @@ def main(argv) -> None:
     for weight_decay in (1e-4, 1e-2, 1.0):
         name = f"FC10({weight_decay:g})"
         state = training.fit(
-            models.FullyConnected(), dataset, jax.random.key(0), num_epochs=30, batch_size=100,
+            models.fully_connected(), dataset, jax.random.key(0), num_epochs=30, batch_size=100,
             learning_rate=1e-3, weight_decay={"fc1": weight_decay}, name=f"training {name}",
             checkpoint_dir=Path(_WORKDIR.value) / "checkpoints" / name,
         )  # fmt: skip
@@ -47,7 +47,8 @@ def main(argv) -> None:
         ])  # fmt: skip
         for refine in (False, True):
             result = attack.minimal_perturbation(
-                models.logits_fn(models.FullyConnected(), {"params": state.params}), images, wanted,
+                models.logits_fn(models.fully_connected(), {"params": state.params}), images,
+                wanted,
                 refine=refine, mesh=sharding.make_mesh(),
             )  # fmt: skip
             ratios = result.l2_norm[exact > 0] / exact[exact > 0]

@@ -26,7 +26,7 @@ from intriguing.attack.objective import evaluate
 from intriguing.data import stream
 from intriguing.models import import_weights
 
-_NET = flags.DEFINE_enum("net", "squeezenet", list(models.IMAGENET), "which network")
+_NET = flags.DEFINE_enum("net", "squeezenet", list(models.PRETRAINED), "which network")
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 8, "images attacked")
 _NUM_LANES = flags.DEFINE_integer("num_lanes", None, "images at work on each device")
 _MEMORY_ONLY = flags.DEFINE_bool("memory_only", False, "ask the compiler, and run nothing")
@@ -37,7 +37,7 @@ OPTIONS = Options(4, 60, tol=1e-3, rtol=1e-4, history_size=5, squared_norm=False
 
 def problem(net: str, num_images: int):
     """(logits_fn, images that it has right, targets); AlexNet: random weights and noise."""
-    build, size = models.IMAGENET[net]
+    build, (size, *_) = models.PRETRAINED[net][:2]
     if net not in FILES:
         model, rng = build(), np.random.default_rng(0)
         images = rng.uniform(size=(num_images, size, size, 3)).astype(np.float32)

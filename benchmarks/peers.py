@@ -104,7 +104,7 @@ class Outcome(NamedTuple):
 def make_task(num_images: int, data_dir: str | None, workdir: Path, seed: int) -> Task:
     """Trains the network, or restores it, and draws the targets."""
     dataset = data.load("mnist", "train", data_dir=data_dir)
-    model = models.FullyConnected(HIDDEN_SIZES, len(dataset.class_names))
+    model = models.fully_connected(HIDDEN_SIZES, len(dataset.class_names))
     key = jax.random.key(seed)
     checkpoint_dir = workdir / "checkpoints" / f"seed{seed}"
     state = training.fit(model, dataset, key, checkpoint_dir=checkpoint_dir,

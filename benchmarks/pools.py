@@ -37,17 +37,17 @@ def half_decay(spec: ConfigDict) -> ConfigDict:
 
 
 INPUT = {"images": 1.0}
-ALL = {"images": 1.0, "fc1": 0.3, "fc2": 0.3}
+ALL = {"images": 1.0, "fc1_sigmoid": 0.3, "fc2_sigmoid": 0.3}
 TRIALS = {  # new ones go to the end: the place in the list is part of a trial's seed
     "input 45e-3": trial(with_pools(INPUT, {"images": 0.045})),
     "input 60e-3": trial(with_pools(INPUT, {"images": 0.06})),
     "input 45e-3, maxiter 5": trial(with_pools(INPUT, {"images": 0.045}, 5)),
     "input 45e-3, half decay": half_decay(trial(with_pools(INPUT, {"images": 0.045}))),
     "layers 45e-3, 30e-3, 30e-3": trial(
-        with_pools(ALL, {"images": 0.045, "fc1": 0.03, "fc2": 0.03})
+        with_pools(ALL, {"images": 0.045, "fc1_sigmoid": 0.03, "fc2_sigmoid": 0.03})
     ),
     "layers 45e-3, 100e-3, 100e-3": trial(
-        with_pools(ALL, {"images": 0.045, "fc1": 0.1, "fc2": 0.1})
+        with_pools(ALL, {"images": 0.045, "fc1_sigmoid": 0.1, "fc2_sigmoid": 0.1})
     ),
 }
 

@@ -60,6 +60,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.amplified_stddev = 0.1  # table 4
     config.curve_stddevs = ()  # of the curve of transfer against amplification
     config.units = ConfigDict()  # figures 1 to 4
+    config.units.layers = ()  # whose units, and as many directions, are looked at
     config.units.num_top = 10  # images per direction
     config.units.num_shown = 6  # directions in the figures, per layer
     config.noise_stddevs = (0.1, 0.3)  # Gaussian controls, table 2
@@ -76,17 +77,22 @@ def fully_connected(hidden_sizes: tuple[int, ...], *weight_decay: float) -> Conf
         "dropout_rates": (),  # of the inputs of each layer, bottom to top; () drops nothing
         "lipschitz_weight": 0.0,  # of the sum of the layers' squared operator norms
         "train": {},  # what differs from config.train
-        "pools": {  # adversarial training
-            "weights": {},  # of each pool's loss, by layer ("images", "fc1", ...); {}: no pools
-            "size": 60_000,  # examples per pool
-            "replaced": 0.1,  # fraction that is made anew before every epoch
-            "batch_size": 100,  # examples of each pool per step
-            "stddevs": {},  # RMS that perturbations are scaled to, by layer; else they are minimal
-            "first_epoch": 1,  # epochs on the data alone before the pools are made
-            "targets": "random",  # a rule as attack.targets
-            "attack_options": {"refine": False, "num_penalties": 1, "maxiter": 10, "tol": 1e-2,
-                               "rtol": 1e-2},
-        },
+        "pools": pools(),
+    })  # fmt: skip
+
+
+def pools() -> ConfigDict:
+    """Adversarial training (section 4.2): pools of examples per layer."""
+    return ConfigDict({
+        "weights": {},  # of each pool's loss, by layer ("images", "fc1_sigmoid", ...); {}: no pools
+        "size": 60_000,  # examples per pool
+        "replaced": 0.1,  # fraction that is made anew before every epoch
+        "batch_size": 100,  # examples of each pool per step
+        "stddevs": {},  # RMS that perturbations are scaled to, by layer; else they are minimal
+        "first_epoch": 1,  # epochs on the data alone before the pools are made
+        "targets": "random",  # a rule as attack.targets
+        "attack_options": {"refine": False, "num_penalties": 1, "maxiter": 10, "tol": 1e-2,
+                           "rtol": 1e-2},
     })  # fmt: skip
 
 
@@ -98,6 +104,8 @@ def conv_net(features: tuple[int, ...], num_units: int) -> ConfigDict:
         "num_units": num_units,
         "weight_decay": {},
         "lipschitz_weight": 0.0,  # of the sum of the layers' squared operator norms
+        "train": {},  # what differs from config.train
+        "pools": pools(),
     })  # fmt: skip
 
 

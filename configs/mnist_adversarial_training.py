@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 
-LAYERS = ("images", "fc1", "fc2")  # whose pools there can be: the input and both hidden layers
+LAYERS = ("images", "fc1_sigmoid", "fc2_sigmoid")  # whose pools there are: input, hidden layers
 
 
 def net(*weight_decay: float, **differences) -> ConfigDict:
@@ -40,14 +40,14 @@ def get_config(argument: str = ""):
     config.train.num_epochs = 200
     config.train.batch_size = 500
     config.train.learning_rate = 1e-2
-    stddevs = {"images": 0.045, "fc1": 0.03, "fc2": 0.03}
+    stddevs = {"images": 0.045, "fc1_sigmoid": 0.03, "fc2_sigmoid": 0.03}
     rows = {
         "weight decay": net(3e-3, 3e-3, 3e-4),
         "dropout": net(1e-5, 1e-5, 1e-6, dropout_rates=(0.2, 0.1, 0.1)),
         "Lipschitz penalty": net(0.0, 0.0, 0.0, lipschitz_weight=3e-4),
         "input pool": with_pools({"images": 1.0}, {"images": 0.045}, 5),
-        "top pool": with_pools({"fc2": 0.3}, {"fc2": 0.03}, 5),
-        "pool per layer": with_pools({"images": 1.0, "fc1": 0.3, "fc2": 0.3}, stddevs, 5),
+        "top pool": with_pools({"fc2_sigmoid": 0.3}, {"fc2_sigmoid": 0.03}, 5),
+        "pool per layer": with_pools(dict(zip(LAYERS, (1.0, 0.3, 0.3), strict=True)), stddevs, 5),
         "pool per layer, minimal": with_pools(dict.fromkeys(LAYERS, 0.3)),
     }
     config.models = ConfigDict(rows)

@@ -15,6 +15,7 @@ def get_config(argument: str = ""):
     config.data.name = "mnist"
     config.models = ConfigDict({"ConvNet": default.conv_net((16, 32), 200)})
     config.model_names = ("ConvNet",)
+    config.units.layers = ("pool1", "pool2", "fc1_relu")
     config.train.num_epochs = 5
     config.train.learning_rate = 1e-3
     if argument == "quick":

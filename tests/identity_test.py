@@ -42,7 +42,7 @@ def test_arrays_that_are_equal_wherever_they_lie():
 
 
 def net(hidden=(5,), num_classes=3):
-    return models.FullyConnected(hidden, num_classes)
+    return models.fully_connected(hidden, num_classes)
 
 
 def logits_fn(model, seed=0):
@@ -71,7 +71,7 @@ def test_settings():
 SCRIPT = """
 import jax, numpy as np
 from intriguing import identity, models
-model = models.ConvNet((3,), 4, 3)
+model = models.conv_net((3,), 4, 3)
 images = np.zeros((2, 8, 8, 1), np.float32)
 variables = model.init(jax.random.key(0), images)
 def loss(variables, images):

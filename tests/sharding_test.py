@@ -33,7 +33,7 @@ predict.has_slow_loops = lambda *_: True  # the engine's loop is then one in Pyt
 result = attack.minimal_perturbation(logits_fn, images, targets, num_penalties=6, mesh=mesh)
 found["attack 8 in steps"] = {name: a.tolist() for name, a in result._asdict().items()}
 
-model = models.FullyConnected((5,))
+model = models.fully_connected((5,))
 digits = data.take(data.load("digits", "train"), slice(64))
 options = {"num_epochs": 4, "batch_size": 16, "learning_rate": 1e-2, "weight_decay": {"fc1": 0.1}}
 for batch_size in (16, 12):

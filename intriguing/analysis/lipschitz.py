@@ -17,6 +17,7 @@ from intriguing.analysis.operator_norms import check_kernel, frequency_norm, mat
 from intriguing.errors import InputError
 from intriguing.models.layer_graph import Node
 from intriguing.models.layers import (
+    Add,
     Conv,
     Dense,
     LocalResponseNorm,
@@ -42,7 +43,7 @@ def lipschitz_bounds(
     """Upper bounds of the Lipschitz constants of every node of a network.
 
     Args:
-      nodes: of a `LayerGraph`, or `models.layers_of(model)`.
+      nodes: of a `LayerGraph`.
       params: {layer: {"kernel", "bias"}}.
       image_shape: of one image.
 
@@ -62,14 +63,16 @@ def lipschitz_bounds(
     for name, layer, inputs in nodes:
         below = [found[each].total for each in inputs]
         kernel = params[name]["kernel"] if name in params else None
-        constant = layer_constant(layer, kernel, shapes[inputs[0]])
-        # Several inputs: |(f(x), g(x))|^2 = |f|^2 + |g|^2.
-        found[name] = Bound(constant, constant * math.sqrt(sum(total**2 for total in below)))
+        constant = layer_constant(layer, kernel, shapes[inputs[0]], len(inputs))
+        # Several inputs: |(f(x), g(x))|^2 = |f|^2 + |g|^2, and |f(x) + g(x)| <= |f| + |g|.
+        joint = sum(below) if isinstance(layer, Add) else constant * math.hypot(*below)
+        found[name] = Bound(constant, joint)
     return found
 
 
-def layer_constant(layer, kernel, input_shape: tuple[int, ...]) -> float:
-    """Upper bound of a layer's Lipschitz constant: the change of its output over that of its input.
+def layer_constant(layer, kernel, input_shape: tuple[int, ...], num_inputs: int = 1) -> float:
+    """Upper bound of a layer's Lipschitz constant: the change of its output over that of its input,
+    of all `num_inputs` of them taken together.
 
     Convolutions: `frequency_norm`. Overlapping max pooling counts an input in up to
     ceil(window / stride)^2 windows (the paper passes over this).
@@ -89,7 +92,9 @@ def layer_constant(layer, kernel, input_shape: tuple[int, ...]) -> float:
             return 0.25
         case Normalise():
             return layer.scale / min(layer.std)
-        case _:  # ReLU, Concat, dropout (which is the identity outside training)
+        case Add():
+            return math.sqrt(num_inputs)
+        case _:  # ReLU, Concat, PadShortcut, dropout (which is the identity outside training)
             return 1.0
 
 
@@ -115,8 +120,6 @@ def output_shapes(nodes, params, image_shape) -> dict[str, tuple[int, ...]]:
             arguments = [outputs[each] for each in inputs]
             if name in params:
                 arguments += [params[name]["kernel"], params[name]["bias"]]
-            elif hasattr(layer, "rate"):  # dropout
-                arguments.append(None)
             outputs[name] = layer(*arguments)
         return outputs
 

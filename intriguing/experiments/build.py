@@ -57,17 +57,17 @@ def large_model(config, name: str, workdir: Path, mesh) -> Trained:
     Training is by `config.sgd`, on the training images that `config.data` names.
     """
     spec = config.models[name]
-    build, image_size = models.IMAGENET[spec.architecture]
+    about = models.PRETRAINED[spec.architecture]
     if spec.weights == "random":
         logger.warning("%s has random weights: what follows says nothing about trained ones", name)
-        model, images = build(), jnp.zeros((1, image_size, image_size, 3))
+        model, images = about.build(), jnp.zeros((1, *about.image_shape))
         return Trained(model, jax.jit(model.init)(jax.random.key(config.seed), images)["params"])
     if spec.weights:
         weights = import_weights.load(spec.weights, spec.architecture)
         return Trained(weights.model, jax.device_put(weights.params))
     options = dict(config.sgd)
     source = open_images(config, "train", options.pop("image_size"))
-    model = build(len(source.class_names))
+    model = about.build(len(source.class_names))
     logger.info("%s has no weights (--config.models.%s.weights): training on %d images", name, name,
                 len(source.labels))  # fmt: skip
     state = sgd.fit(
@@ -152,54 +152,44 @@ def train_models(config, jobs: Iterable[Job], workdir: Path, mesh) -> list[Train
             "log": metrics_logger(workdir, label),
         }
         key = jax.random.fold_in(key, config.model_names.index(job.name))
-        return TRAIN[config.models[job.name].family](
-            config.models[job.name], job.dataset, key, options
-        )
+        return train(config.models[job.name], job.dataset, key, options)
 
     return sharding.side_by_side(run, jobs, mesh)
 
 
-def _train_fully_connected(spec, dataset: data.Dataset, key, options) -> Trained:
-    model = models.FullyConnected(
-        tuple(spec.hidden_sizes), len(dataset.class_names), tuple(spec.dropout_rates)
-    )
+def _small_model(spec, num_classes: int) -> models.LayerGraph:
+    """The network of a spec that is trained on a whole data set."""
+    match spec.family:
+        case "fully_connected":
+            sizes, rates = tuple(spec.hidden_sizes), tuple(spec.dropout_rates)
+            return models.fully_connected(sizes, num_classes, rates)
+        case "conv_net":
+            return models.conv_net(tuple(spec.features), spec.num_units, num_classes)
+        case "autoencoder_classifier":
+            return models.autoencoder_classifier(spec.num_units, num_classes)
+    raise InputError(f'family is "{spec.family}": it must be one of {", ".join(FAMILIES)}')
+
+
+FAMILIES = ("fully_connected", "conv_net", "autoencoder_classifier")  # trained on whole data sets
+
+
+def train(spec, dataset: data.Dataset, key, options) -> Trained:
+    """Trains the network of one spec; `options` of `training.fit`."""
+    model = _small_model(spec, len(dataset.class_names))
+    if spec.family == "autoencoder_classifier":
+        phases = {"autoencoder": spec.autoencoder, "classifier": spec.classifier}
+        params = training.fit_autoencoder_classifier(model, dataset, key, phases=phases, **options)
+        return Trained(model, params)
     options["weight_decay"] = spec.weight_decay
     if spec.pools.weights:
         pools = adversarial.PoolOptions(**spec.pools)
-        state = adversarial.fit(model, dataset, key, pools=pools, **options)
-        return Trained(model, state.params)
-    options["penalty_fn"] = _penalty_fn(model, dataset, spec.lipschitz_weight)
+        return Trained(model, adversarial.fit(model, dataset, key, pools=pools, **options).params)
+    if spec.lipschitz_weight:
+        nodes, image_shape, weight = model.nodes, dataset.images.shape[1:], spec.lipschitz_weight
+        options["penalty_fn"] = lambda params: (
+            weight * lipschitz.lipschitz_penalty(nodes, params, image_shape)
+        )
     return Trained(model, training.fit(model, dataset, key, **options).params)
-
-
-def _train_autoencoder_classifier(spec, dataset: data.Dataset, key, options) -> Trained:
-    model = models.AutoencoderClassifier(spec.num_units, len(dataset.class_names))
-    phases = {"autoencoder": spec.autoencoder, "classifier": spec.classifier}
-    return Trained(
-        model, training.fit_autoencoder_classifier(model, dataset, key, **phases, **options)
-    )
-
-
-def _train_conv_net(spec, dataset: data.Dataset, key, options) -> Trained:
-    model = models.ConvNet(tuple(spec.features), spec.num_units, len(dataset.class_names))
-    options["weight_decay"] = spec.weight_decay
-    options["penalty_fn"] = _penalty_fn(model, dataset, spec.lipschitz_weight)
-    return Trained(model, training.fit(model, dataset, key, **options).params)
-
-
-def _penalty_fn(model, dataset: data.Dataset, weight: float) -> Callable[[dict], jax.Array] | None:
-    """`weight` times the squared operator norms of the model's layers; None without a weight."""
-    if not weight:
-        return None
-    nodes, image_shape = models.layers_of(model), dataset.images.shape[1:]
-    return lambda params: weight * lipschitz.lipschitz_penalty(nodes, params, image_shape)
-
-
-TRAIN = {
-    "fully_connected": _train_fully_connected,
-    "autoencoder_classifier": _train_autoencoder_classifier,
-    "conv_net": _train_conv_net,
-}
 
 
 def metrics_logger(workdir: Path, name: str) -> Callable[..., None]:

@@ -33,8 +33,9 @@ def _check_model(config, spec) -> None:
         return _check_large(config, spec)
     if spec.family == "quocnet":
         return _check_quocnet(config, spec)
-    if spec.family not in build.TRAIN:
-        raise InputError(f'family is "{spec.family}": it must be one of {", ".join(build.TRAIN)}')
+    if spec.family not in build.FAMILIES:
+        known = ", ".join(build.FAMILIES)
+        raise InputError(f'family is "{spec.family}": it must be one of {known}')
     is_plain = spec.family != "autoencoder_classifier"
     for part in [spec] if is_plain else [spec.autoencoder, spec.classifier]:
         settings = {**config.train, **part, **part.get("train", {})}
@@ -42,6 +43,7 @@ def _check_model(config, spec) -> None:
         check_training(**{key: settings[key] for key in wanted})
     if "pools" in spec:
         adversarial.check_pools(adversarial.PoolOptions(**spec.pools))
+    if "dropout_rates" in spec:
         if any(not 0 <= rate < 1 for rate in spec.dropout_rates):
             raise InputError(f"dropout_rates is {spec.dropout_rates}: from 0 to below 1 each")
         if len(spec.dropout_rates) not in (0, len(spec.hidden_sizes) + 1):
@@ -52,8 +54,8 @@ def _check_model(config, spec) -> None:
 
 
 def _check_large(config, spec) -> None:
-    if spec.architecture not in models.IMAGENET:
-        known = ", ".join(models.IMAGENET)
+    if spec.architecture not in models.PRETRAINED:
+        known = ", ".join(models.PRETRAINED)
         raise InputError(f'architecture is "{spec.architecture}": it must be one of {known}')
     if not spec.weights and not (config.data.dir or os.environ.get("INTRIGUING_DATA")):
         raise InputError(

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from intriguing import models, report
+from intriguing import report
 from intriguing.analysis import lipschitz, operator_norms
 from intriguing.data import Dataset
 from intriguing.experiments import build, tables
@@ -34,7 +34,7 @@ def spectral_analysis(config, workdir: Path, mesh) -> Outcome:
     images, _ = source.read(range(1))
     norms, intervals, spans, claims = {}, {}, {}, []
     for name, net in trained.items():
-        nodes = models.layers_of(net.model)
+        nodes = net.model.nodes
         params = jax.device_get(net.params)
         with build.timed(workdir, f"bounds of {name}"):
             bounds = lipschitz.lipschitz_bounds(nodes, params, images.shape[1:])
@@ -75,7 +75,7 @@ def _norm_rows(name: str, nodes, params, bounds, image_shape) -> dict[str, list[
 
 def _interval(config, name: str, net: build.Trained, bounds, source, workdir: Path, mesh):
     """The certified distance of images and that of an attack: a row, what is drawn, a claim."""
-    logits_fn, nodes = net.logits_fn, models.layers_of(net.model)
+    logits_fn, nodes = net.logits_fn, net.model.nodes
     (protocol,) = config.protocols
     num_images = min(config.attack.num_images or len(source.labels), len(source.labels))
     images, readable = source.read(range(num_images))
@@ -124,7 +124,7 @@ def _norm_table(norms, trained, config) -> report.Table:
         f"{name}: {node}": paper[PAPER_NAMES.get(node, node)]
         for name, net in trained.items()
         if config.models[name].get("architecture") == "alexnet"
-        for node, *_ in models.layers_of(net.model)
+        for node, *_ in net.model.nodes
         if PAPER_NAMES.get(node, node) in paper
     }
     columns, note = ["upper_bound", "norm", "printed_formula", "total"], NORM_NOTE

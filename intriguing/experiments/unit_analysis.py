@@ -7,6 +7,7 @@ import numpy as np
 
 from intriguing import metrics, models, report
 from intriguing.analysis import units
+from intriguing.errors import InputError
 from intriguing.experiments import build
 from intriguing.experiments.outcome import Outcome
 from intriguing.predict import predict
@@ -26,9 +27,8 @@ def unit_analysis(config, workdir: Path, mesh) -> Outcome:
         (trained,) = build.train_models(config, [build.Job(name, train_set)], workdir, mesh)
     error = metrics.error_rate(predict(trained.logits_fn, test_set.images), test_set.labels)
     variables = {"params": trained.params}
-    one = jax.eval_shape(trained.model.apply, variables, test_set.images[:1])[1]
     measured, tops = {}, {}
-    for i, layer in enumerate(one):
+    for i, layer in enumerate(check_layers(config, trained.model.nodes)):
         with build.timed(workdir, f"units of {layer}"):
             activations = models.activations(trained.model, variables, test_set.images, layer)
             key = jax.random.fold_in(build.key_for(config, build.DIRECTIONS), i)
@@ -38,6 +38,16 @@ def unit_analysis(config, workdir: Path, mesh) -> Outcome:
         shown = draw_figures(workdir / "figures", tops, lambda rows: test_set.images[rows], config)
     means = coherence_table(measured, error, config)
     return Outcome([means, tested], shown, check_claims(means, tested))
+
+
+def check_layers(config, nodes) -> tuple[str, ...]:
+    """`config.units.layers`. Raises InputError if there are none, or the network has no such."""
+    there, asked = [node.name for node in nodes], tuple(config.units.layers)
+    if missing := [layer for layer in asked if layer not in there]:
+        raise InputError(f"units.layers: there is no {missing[0]}, but {', '.join(there)}")
+    if not asked:
+        raise InputError(f"units.layers is empty: name some of {', '.join(there)}")
+    return asked
 
 
 def analyse_layer(activations, dataset, key, config):

@@ -15,6 +15,7 @@ from intriguing.experiments.outcome import Outcome
 from intriguing.experiments.unit_analysis import (
     BASES,
     check_claims,
+    check_layers,
     coherence_table,
     draw_figures,
     tests_table,
@@ -36,9 +37,7 @@ def streamed_units(config, workdir: Path, mesh) -> Outcome:
     images, _ = source.read(range(1))
     shapes = jax.eval_shape(trained.model.apply, {"params": trained.params}, images)[1]
     measured, tops = {}, {}
-    for i, layer in enumerate(config.units.layers):
-        if layer not in shapes:
-            raise InputError(f"units.layers: {name} has {', '.join(shapes)}, no {layer}")
+    for i, layer in enumerate(check_layers(config, trained.model.nodes)):
         with build.timed(workdir, f"units of {layer}"):
             key = jax.random.fold_in(build.key_for(config, build.DIRECTIONS), i)
             shape = shapes[layer].shape[1:]

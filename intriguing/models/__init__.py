@@ -8,26 +8,38 @@ import numpy as np
 from jax.tree_util import Partial
 
 from intriguing.models.alexnet import alexnet, alexnet_single_tower
-from intriguing.models.autoencoder import Autoencoder, AutoencoderClassifier
-from intriguing.models.conv_net import ConvNet
-from intriguing.models.fully_connected import FullyConnected
+from intriguing.models.autoencoder import autoencoder, autoencoder_classifier
+from intriguing.models.conv_net import conv_net
+from intriguing.models.fully_connected import fully_connected
 from intriguing.models.googlenet import googlenet
-from intriguing.models.layer_graph import LayerGraph, Node, chain, conv_relu
-from intriguing.models.layers import Conv, Dense, MaxPool, Relu, Sigmoid
+from intriguing.models.layer_graph import LayerGraph, Node
+from intriguing.models.pretrained import PRETRAINED
+from intriguing.models.quocnet import QuocNet
+from intriguing.models.resnet import resnet, resnet20, resnet32
+from intriguing.models.robust_small import robust_small
 from intriguing.models.squeezenet import squeezenet
 
-MODELS = {
-    "fully_connected": FullyConnected,
-    "conv_net": ConvNet,
-    "autoencoder": Autoencoder,
-    "autoencoder_classifier": AutoencoderClassifier,
-}
-IMAGENET = {  # function of the number of classes, and the side of its images
-    "alexnet": (alexnet, 227),
-    "alexnet_single_tower": (alexnet_single_tower, 224),
-    "squeezenet": (squeezenet, 227),
-    "googlenet": (googlenet, 224),
-}
+__all__ = [
+    "PRETRAINED",
+    "LayerGraph",
+    "Node",
+    "QuocNet",
+    "activations",
+    "alexnet",
+    "alexnet_single_tower",
+    "autoencoder",
+    "autoencoder_classifier",
+    "conv_net",
+    "fully_connected",
+    "googlenet",
+    "logits_fn",
+    "num_params",
+    "resnet",
+    "resnet20",
+    "resnet32",
+    "robust_small",
+    "squeezenet",
+]
 
 
 @functools.cache
@@ -68,31 +80,6 @@ def activations(model: nn.Module, variables, images, layer: str, batch_size: int
     for start in range(0, len(images), batch_size):
         parts.append(np.asarray(apply(variables, images[start : start + batch_size])[layer]))
     return np.concatenate(parts)
-
-
-def layers_of(model: nn.Module) -> tuple[Node, ...]:
-    """The layers of any of our models, as a list; their weights have the nodes' names."""
-    nodes: list[Node] = []
-    match model:
-        case LayerGraph():
-            return model.nodes
-        case FullyConnected():
-            sizes = (*model.hidden_sizes, model.num_classes)
-            for i, size in enumerate(sizes, start=1):
-                chain(nodes, (f"fc{i}", Dense(size)), (f"sigmoid{i}", Sigmoid()))
-            nodes.pop()
-        case AutoencoderClassifier():
-            chain(nodes, ("encoder", Dense(model.num_units)), ("sigmoid", Sigmoid()),
-                  ("classifier", Dense(model.num_classes)))  # fmt: skip
-        case ConvNet():
-            for i, maps in enumerate(model.features, start=1):
-                conv_relu(nodes, f"conv{i}", Conv(maps, 5, pad=2))
-                chain(nodes, (f"pool{i}", MaxPool(2, 2)))
-            chain(nodes, ("fc1", Dense(model.num_units)), ("relu_fc1", Relu()),
-                  ("fc2", Dense(model.num_classes)))  # fmt: skip
-        case _:
-            raise TypeError(f"{type(model).__name__} has no list of layers")
-    return tuple(nodes)
 
 
 def num_params(model: nn.Module, image_shape: tuple[int, ...]) -> int:

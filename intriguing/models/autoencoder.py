@@ -1,53 +1,33 @@
 """AE400-10: a one-layer sparse autoencoder, and the softmax classifier on its frozen code."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from intriguing.models.layer_graph import LECUN, LayerGraph, Node, chain
+from intriguing.models.layers import Dense, Sigmoid
 
-class Autoencoder(nn.Module):
-    """One hidden layer of sigmoid units that reconstructs its input.
 
-    Attributes:
+def autoencoder(num_units: int, num_pixels: int) -> LayerGraph:
+    """One hidden layer of sigmoid units, `code`, that reconstructs its input.
+
+    Args:
       num_units: units of the code.
+      num_pixels: of an image, all channels.
 
-    Call it with images (batch, ...) in [0, 1]; it returns (reconstruction logits, activations):
-    the reconstruction is the sigmoid of the first, (batch, pixels); `activations["encoder"]` is the
-    code, (batch, num_units).
+    Its logits are those of the pixels: the reconstruction is their sigmoid, (batch, num_pixels).
     """
-
-    num_units: int = 400
-
-    @nn.compact
-    def __call__(
-        self, images: jax.Array, *, train: bool = False
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        del train
-        x = images.reshape(len(images), -1)
-        code = nn.sigmoid(nn.Dense(self.num_units, name="encoder")(x))
-        return nn.Dense(x.shape[-1], name="decoder")(code), {"encoder": code}
+    return _on_code(num_units, "decoder", num_pixels)
 
 
-class AutoencoderClassifier(nn.Module):
-    """The encoder of an `Autoencoder` with a softmax layer, `classifier`, on its code (AE400-10).
+def autoencoder_classifier(num_units: int = 400, num_classes: int = 10) -> LayerGraph:
+    """The encoder of an `autoencoder` and a softmax layer, `classifier`, on its code: AE400-10."""
+    return _on_code(num_units, "classifier", num_classes)
 
-    Attributes:
-      num_units: units of the code.
-      num_classes: units of the top layer.
-    """
 
-    num_units: int = 400
-    num_classes: int = 10
-
-    @nn.compact
-    def __call__(
-        self, images: jax.Array, *, train: bool = False
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps images (batch, ...) in [0, 1] to logits (batch, num_classes) and activations."""
-        del train
-        x = images.reshape(len(images), -1)
-        code = nn.sigmoid(nn.Dense(self.num_units, name="encoder")(x))
-        return nn.Dense(self.num_classes, name="classifier")(code), {"encoder": code}
+def _on_code(num_units: int, top: str, num_outputs: int) -> LayerGraph:
+    nodes: list[Node] = []
+    chain(nodes, ("encoder", Dense(num_units)), ("code", Sigmoid()), (top, Dense(num_outputs)))
+    return LayerGraph(tuple(nodes), init_kernel=LECUN)
 
 
 def sparsity_penalty(code: jax.Array, sparsity: float) -> jax.Array:

@@ -1,15 +1,16 @@
 """Pretrained weights: python -m intriguing.models.import_weights ARCHITECTURE FILE OUT.safetensors
 
-Reads a torchvision state dict (.pth, which needs PyTorch, or .safetensors) or a Caffe-style .npz
-with arrays `<layer>/weight` and `<layer>/bias`, checks every name and shape, and writes one file in
-our names and layout. Configs name either by its path in `model.weights`.
+Reads a PyTorch state dict (.pth, which needs PyTorch, .safetensors or .npz) or Caffe's arrays
+`<layer>/weight` and `<layer>/bias`, checks every name, shape and value, folds batch normalisation
+into the convolutions, and writes one file in our names and layout. Configs name either by its path
+in `model.weights`.
 """
 
 import math
 import pickle
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,79 +19,72 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from intriguing import atomic, models
+from intriguing import atomic
 from intriguing.errors import InputError, first_line
 from intriguing.models.layer_graph import LayerGraph
-from intriguing.models.layers import CAFFE, TORCH, WITH_WEIGHTS
+from intriguing.models.layers import WITH_WEIGHTS
+from intriguing.models.pretrained import CAFFE_NAMES, PRETRAINED, TORCHVISION, Architecture
 
-USAGE = (
-    f"python -m intriguing.models.import_weights {'|'.join(models.IMAGENET)} FILE OUT.safetensors"
-)
+USAGE = f"python -m intriguing.models.import_weights {'|'.join(PRETRAINED)} FILE OUT.safetensors"
 MAX_NAMED = 3  # tensors that an error message names
-CAFFE_LRN = {"alpha": 2e-5, "k": 1.0}  # of bvlc_alexnet; the paper of 2012 has others
-# torchvision's names of our layers, less "features." in front
-_FIRES = dict(zip((3, 4, 6, 7, 9, 10, 11, 12), range(2, 10), strict=True))
-TORCHVISION = {
-    "alexnet_single_tower": {
-        **{f"features.{i}": f"conv{n}" for n, i in enumerate((0, 3, 6, 8, 10), start=1)},
-        **{f"classifier.{i}": f"fc{n}" for n, i in enumerate((1, 4, 6), start=6)},
-    },
-    "squeezenet": {
-        "features.0": "conv1",
-        **{f"features.{i}.{part}": f"fire{n}_{ours}" for i, n in _FIRES.items() for part, ours in
-           (("squeeze", "squeeze1x1"), ("expand1x1",) * 2, ("expand3x3",) * 2)},
-        "classifier.1": "conv10",
-    },
-}  # fmt: skip
+BATCH_NORM_EPSILON = 1e-5  # PyTorch's
+Tensors = dict[str, np.ndarray]
 
 
-class Weights(NamedTuple):
+class Pretrained(NamedTuple):
     """A network with its parameters.
 
-    Fields: `model`; `params`, {layer: {"kernel", "bias"}} of numpy arrays; `image_size`, the side
-    of the images it is for; `origin`, "caffe" or "torchvision".
+    Fields: `model`; `params`, {layer: {"kernel", "bias"}} of numpy arrays; `image_shape` of the
+    images it is for; `origin`, "caffe" or "torchvision".
     """
 
     model: LayerGraph
-    params: dict[str, dict[str, np.ndarray]]
-    image_size: int
+    params: dict[str, Tensors]
+    image_shape: tuple[int, int, int]
     origin: str
 
 
-def load(path: str | Path, architecture: str) -> Weights:
-    """Reads weights in any of the formats, for one of `models.IMAGENET`.
+def load(path: str | Path, architecture: str) -> Pretrained:
+    """Reads weights in any of the formats, for one of `models.PRETRAINED`.
 
-    The number of classes is that of the file.
+    The number of classes is that of the file. How pixels are prepared follows from whose names the
+    tensors have, not from the kind of file.
 
     Raises:
-      InputError: no such file, an unknown format, or tensors that are missing, left over or of
-        another shape: says which.
+      InputError: no such file, an unknown format, tensors that are missing, left over, of another
+        shape, or not finite: says which.
     """
-    if architecture not in models.IMAGENET:
-        known = ", ".join(models.IMAGENET)
-        raise InputError(f'"{architecture}" is no architecture: it must be one of {known}')
-    path = Path(path).expanduser()
+    if architecture not in PRETRAINED:
+        raise InputError(
+            f'"{architecture}" is no architecture: it must be one of {", ".join(PRETRAINED)}'
+        )
+    path, about = Path(path).expanduser(), PRETRAINED[architecture]
     if not path.is_file():
         raise InputError(f"{path}: no such file of weights")
     tensors, metadata = _read(path)
-    if metadata.get("architecture", architecture) != architecture:
-        raise InputError(f"{path}: weights of {metadata['architecture']}, not of {architecture}")
-    origin = metadata.get("origin", "caffe" if path.suffix == ".npz" else "torchvision")
-    if "architecture" not in metadata:
-        tensors = {_our_name(name, architecture): array for name, array in tensors.items()}
-    build, image_size = models.IMAGENET[architecture]
-    options = {"normalise": CAFFE if origin == "caffe" else TORCH}
-    if (architecture, origin) == ("alexnet", "caffe"):
-        options |= CAFFE_LRN
-    top = [name for name, layer, _ in build().nodes if isinstance(layer, WITH_WEIGHTS)][-1]
-    if f"{top}/bias" in tensors:
-        options["num_classes"] = tensors[f"{top}/bias"].size
-    model = build(**options)
-    params = _check(tensors, model, image_size, path, transpose="architecture" not in metadata)
-    return Weights(model, params, image_size, origin)
+    try:
+        if "architecture" in metadata:  # our own file
+            if metadata["architecture"] != architecture:
+                raise InputError(f"weights of {metadata['architecture']}, not of {architecture}")
+            origin = metadata["origin"]
+        else:
+            tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
+            origin = _origin(tensors, about)
+            tensors = {_our_name(name, about): array for name, array in tensors.items()}
+            _fold_batch_norm(tensors, about.folded)
+        options = dict(about.origins[origin])
+        nodes = about.build().nodes
+        top = [node.name for node in nodes if isinstance(node.layer, WITH_WEIGHTS)][-1]
+        if f"{top}/bias" in tensors:
+            options["num_classes"] = tensors[f"{top}/bias"].size
+        model = about.build(**options)
+        params = _fit(tensors, model, about.image_shape, transpose="architecture" not in metadata)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Pretrained(model, params, about.image_shape, origin)
 
 
-def save(path: str | Path, architecture: str, weights: Weights) -> None:
+def save(path: str | Path, architecture: str, weights: Pretrained) -> None:
     """Writes one .safetensors file that `load` reads. Raises InputError if it cannot be written."""
     tensors = {
         f"{layer}/{name}": np.ascontiguousarray(array)
@@ -101,23 +95,37 @@ def save(path: str | Path, architecture: str, weights: Weights) -> None:
     atomic.write_atomic(path, safetensors.numpy.save(tensors, metadata))
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(tensors by their names in the file, metadata)."""
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "np") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        if path.suffix == ".npz":
-            with np.load(path) as archive:
-                return dict(archive), {}
-        if path.suffix in (".pth", ".pt"):
-            return _read_torch(path), {}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
-        raise InputError(f"{path}: unreadable ({first_line(error)}): fetch it again") from error
-    raise InputError(f"{path}: weights are .safetensors, .pth or .npz files")
+def _read(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """(tensors by their names in the file, as float32; metadata)."""
+    if path.suffix in (".pth", ".pt"):
+        tensors, metadata = _read_torch(path), {}
+    elif path.suffix not in (".safetensors", ".npz"):
+        raise InputError(f"{path}: weights are .safetensors, .pth or .npz files")
+    else:
+        try:
+            tensors, metadata = _read_arrays(path)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+            raise InputError(f"{path}: unreadable ({first_line(error)}): fetch it again") from error
+        except (AttributeError, TypeError) as error:  # a dtype that NumPy does not have
+            raise InputError(
+                f"{path}: its numbers are of a type that NumPy lacks ({first_line(error)}): save "
+                "them as float32"
+            ) from error
+    for name, array in tensors.items():
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"{path}: {name} has dtype {array.dtype}: save it as float32")
+    return {name: np.asarray(array, np.float32) for name, array in tensors.items()}, metadata
 
 
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path) -> tuple[Tensors, dict[str, str]]:
+    if path.suffix == ".npz":
+        with np.load(path) as archive:
+            return dict(archive), {}
+    with safe_open(path, "np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _read_torch(path: Path) -> Tensors:
     try:
         import torch
     except ImportError as error:
@@ -127,23 +135,68 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: not a state dict ({first_line(error)})") from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{path}: not a state dict of PyTorch ({first_line(error)}): save one with"
+            " torch.save(net.state_dict(), FILE)"
+        ) from error
     if not isinstance(tensors, dict) or not all(hasattr(t, "numpy") for t in tensors.values()):
         raise InputError(f"{path}: not a state dict of tensors")
     return {name: tensor.float().numpy() for name, tensor in tensors.items()}
 
 
-def _our_name(name: str, architecture: str) -> str:
+def _origin(tensors: Iterable[str], about: Architecture) -> str:
+    """Whose weights these are, by the names of the tensors.
+
+    Raises:
+      InputError: by nobody's that we know, or by those of somebody whose pixels we do not know.
+    """
+    kinds = {CAFFE_NAMES if "/" in name else TORCHVISION for name in tensors if name != ""}
+    if len(kinds) != 1:
+        found = _some(sorted(tensors)) or "none"
+        raise InputError(
+            f"these names of tensors are neither torchvision's (features.0.weight) nor Caffe's "
+            f"(conv1/weight) alone: {found}"
+        )
+    (origin,) = kinds
+    if origin not in about.origins:
+        raise InputError(
+            f"names of tensors as {origin} has them ({_some(sorted(tensors))}), of which there is "
+            f"none: {' or '.join(about.origins)} is needed"
+        )
+    return origin
+
+
+def _our_name(name: str, about: Architecture) -> str:
     """ "features.0.weight" or "conv1/weight" -> "conv1/kernel"; others stay, to be named."""
     layer, separator, kind = name.rpartition("/" if "/" in name else ".")
-    layer = TORCHVISION.get(architecture, {}).get(layer, layer.replace("/", "_"))
+    layer = about.names.get(layer, layer.replace("/", "_").replace(".", "_"))
     return f"{layer}/{kind.replace('weight', 'kernel')}" if separator else name
 
 
-def _check(tensors: dict, model: LayerGraph, image_size: int, path: Path, transpose: bool) -> dict:
+def _fold_batch_norm(tensors: Tensors, folded) -> None:
+    """Takes batch normalisations into the convolutions below them: what they do when not trained.
+
+    gamma (w * x - mean) / sqrt(variance + epsilon) + beta is a convolution, too.
+    """
+    for conv, norm in folded.items():
+        parts = [f"{norm}/{part}" for part in ("kernel", "bias", "running_mean", "running_var")]
+        tensors.pop(f"{norm}/num_batches_tracked", None)
+        if f"{conv}/kernel" not in tensors or any(part not in tensors for part in parts):
+            continue  # what is missing is named later
+        gamma, beta, mean, variance = (np.asarray(tensors.pop(part), np.float64) for part in parts)
+        scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+        kernel = tensors[f"{conv}/kernel"]
+        bias = tensors.get(f"{conv}/bias", np.zeros(1))
+        tensors[f"{conv}/kernel"] = (kernel * scale[:, None, None, None]).astype(np.float32)
+        tensors[f"{conv}/bias"] = (beta + scale * (bias - mean)).astype(np.float32)
+
+
+def _fit(
+    tensors: Tensors, model: LayerGraph, image_shape: tuple[int, int, int], transpose: bool
+) -> dict[str, Tensors]:
     """The tensors as parameters of `model`; those of others are `transpose`d into our layout."""
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
+    images = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     _, activations = jax.eval_shape(model.apply, variables, images)
     params, left, wrong = {}, dict(tensors), []
@@ -157,15 +210,21 @@ def _check(tensors: dict, model: LayerGraph, image_size: int, path: Path, transp
                 array = _transpose(array, activations[below].shape[1:])
             if array.shape != wanted.shape:
                 wrong.append(f"{name}/{kind} has shape {array.shape}, not {wanted.shape}")
+            elif not np.isfinite(array).all():
+                raise InputError(f"{name}/{kind} holds NaN or infinity: fetch or save it again")
             params.setdefault(name, {})[kind] = array.astype(np.float32)
-    wrong += [f"{name} is left over" for name in left]
-    if wrong:
-        more = f" and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
+    if wrong or left:
+        also = f"; left over: {_some(sorted(left))}" if left else ""
         raise InputError(
-            f"{path}: not these weights: {', '.join(wrong[:MAX_NAMED])}{more}; is it another"
-            f" architecture? There are {', '.join(models.IMAGENET)}"
+            f"not these weights: {_some(wrong) or 'nothing is missing'}{also}; is it another"
+            f" architecture? There are {', '.join(PRETRAINED)}"
         )
     return params
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _transpose(kernel: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:

@@ -135,17 +135,40 @@ class Concat:
 
 
 @dataclasses.dataclass(frozen=True)
+class Add:
+    """The sum of its inputs."""
+
+    def __call__(self, *inputs):
+        """One shape -> the same."""
+        return sum(inputs[1:], inputs[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class PadShortcut:
+    """Every `stride`-th row and column, and channels of zeros on both sides up to `features`.
+
+    He et al. 2015, section 3.3, option A.
+    """
+
+    features: int
+    stride: int
+
+    def __call__(self, x):
+        """(batch, h, w, c) -> (batch, h / stride, w / stride, features)."""
+        x = x[:, :: self.stride, :: self.stride]
+        more = self.features - x.shape[-1]
+        return jnp.pad(x, [(0, 0)] * 3 + [(more // 2, more - more // 2)])
+
+
+@dataclasses.dataclass(frozen=True)
 class Dropout:
-    """In training, sets inputs to 0 at `rate` and scales the others up."""
+    """In training, inputs are set to 0 at `rate` and the others scaled up; `LayerGraph` does it."""
 
     rate: float
 
-    def __call__(self, x, key):
-        """Any shape; `key` is None outside training."""
-        if key is None:
-            return x
-        keep = jax.random.bernoulli(key, 1 - self.rate, x.shape)
-        return jnp.where(keep, x / (1 - self.rate), 0)
+    def __call__(self, x):
+        """Outside training: any shape, as it is."""
+        return x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +203,8 @@ Layer = (
     | Relu
     | Sigmoid
     | Concat
+    | Add
+    | PadShortcut
     | Dropout
     | Normalise
 )

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -13,6 +12,9 @@ from intriguing import attack, identity, models, sharding
 from intriguing.attack import baselines
 from intriguing.data import Dataset
 from intriguing.errors import InputError
+from intriguing.models import LayerGraph
+from intriguing.models.layer_graph import nodes_above
+from intriguing.models.layers import Dropout, MaxPool, Relu, Sigmoid
 from intriguing.training.classifiers import (
     check_fit,
     classification_loss,
@@ -72,7 +74,7 @@ def check_pools(pools: PoolOptions) -> None:
 
 
 def fit(
-    model: nn.Module,
+    model: LayerGraph,
     dataset: Dataset,
     key: jax.Array,
     *,
@@ -90,7 +92,7 @@ def fit(
     each step takes a batch of all of them and adds up the losses.
 
     Args:
-      model: whose `__call__` has `above` (`models.logits_fn`); activations in [0, 1].
+      model: any list of layers.
       dataset, key, weight_decay, mesh, **options: as in `train.fit`.
       pools: see `PoolOptions`.
 
@@ -152,7 +154,7 @@ def _refresh_pool(model, dataset, state: TrainState, layer: str, key, options: P
         new = perturb(
             models.logits_fn(model, variables, above=layer), new, target_key,
             stddev=options.stddevs.get(layer), targets=options.targets, mesh=mesh,
-            **options.attack_options,
+            bounds=activation_bounds(model, layer), **options.attack_options,
         )  # fmt: skip
     if not is_old:
         return new
@@ -169,29 +171,47 @@ def _empty_pool(model, init_params, dataset: Dataset, layer: str, size: int) -> 
     def activations(key):
         return model.apply({"params": init_params(key)}, images)[1]
 
-    layers = {"images": images, **jax.eval_shape(activations, jax.random.key(0))}
-    if layer not in layers:
-        raise InputError(f"pools.weights.{layer}: there are pools of {', '.join(layers)}")
-    shape = layers[layer].shape
+    try:
+        nodes_above(model.nodes, layer)
+    except InputError as error:
+        raise InputError(f"pools.weights.{layer}: {error}") from error
+    shape = jax.eval_shape(activations, jax.random.key(0))[layer].shape
     return Dataset(np.zeros((size, *shape[1:]), np.float32), np.zeros(size, np.int32), ())
 
 
-def perturb(logits_fn, examples: Dataset, key, *, stddev: float | None, targets: str, **options):
+def activation_bounds(model: LayerGraph, layer: str) -> tuple[float, float]:
+    """What the activations of a layer, or "images", can be: perturbed ones stay that."""
+    layers = {node.name: node for node in model.nodes}
+    while layer in layers and isinstance(layers[layer].layer, MaxPool | Dropout):
+        (layer,) = layers[layer].inputs
+    kind = layers[layer].layer if layer in layers else None
+    if kind is None or isinstance(kind, Sigmoid):
+        return 0.0, 1.0
+    return (0.0 if isinstance(kind, Relu) else -np.inf), np.inf
+
+
+def perturb(
+    logits_fn, examples: Dataset, key, *, stddev: float | None, targets: str,
+    bounds: tuple[float, float] = (0.0, 1.0), **options,
+):  # fmt: skip
     """The examples, each moved towards a wrong class; labels stay.
 
     Args:
       logits_fn: of the network above the layer that the examples are activations of.
-      examples: activations (num, ...) in [0, 1], and true labels.
+      examples: activations (num, ...), and true labels.
       key, targets: of the target rule.
       stddev: root mean square that the perturbations are scaled to; None leaves them minimal.
+      bounds: of the activations.
       **options: of `attack.minimal_perturbation`.
     """
     result, _ = attack.attack_batch(
-        logits_fn, examples.images, examples.labels, targets=targets, key=key, **options
-    )
+        logits_fn, examples.images, examples.labels, targets=targets, key=key, bounds=bounds,
+        **options,
+    )  # fmt: skip
     if stddev is None:
         return examples._replace(images=result.adv_images)
-    return examples._replace(images=baselines.amplify(examples.images, result.adv_images, stddev))
+    changed = baselines.amplify(examples.images, result.adv_images, stddev, bounds)
+    return examples._replace(images=changed)
 
 
 def _choose(key, num_available: int, num: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import optax
 
 from intriguing.data import Dataset
 from intriguing.errors import InputError
-from intriguing.models import Autoencoder, AutoencoderClassifier, FullyConnected
+from intriguing.models import LayerGraph, autoencoder, fully_connected
 from intriguing.models.autoencoder import sparsity_penalty
 from intriguing.training.epochs import check_training, run_epochs
 from intriguing.training.loop import TrainState
@@ -33,7 +33,7 @@ def reconstruction_loss(sparsity: float, sparsity_weight: float) -> LossFn:
         logits, activations = outputs
         pixels = batch.images.reshape(logits.shape)
         losses = optax.sigmoid_binary_cross_entropy(logits, pixels).sum(axis=-1)
-        return losses.mean() + sparsity_weight * sparsity_penalty(activations["encoder"], sparsity)
+        return losses.mean() + sparsity_weight * sparsity_penalty(activations["code"], sparsity)
 
     return loss_fn
 
@@ -115,12 +115,11 @@ def check_fit(
 
 
 def fit_autoencoder_classifier(
-    model: AutoencoderClassifier,
+    model: LayerGraph,
     dataset: Dataset,
     key: jax.Array,
     *,
-    autoencoder: Mapping,
-    classifier: Mapping,
+    phases: Mapping[str, Mapping],
     checkpoint_dir: str | Path | None = None,
     name: str = "training",
     **options,
@@ -128,22 +127,24 @@ def fit_autoencoder_classifier(
     """Trains AE400-10: the sparse autoencoder first, then a softmax on its frozen code.
 
     Args:
-      model, dataset, key, checkpoint_dir, name, **options: as in `fit`.
-      autoencoder: `sparsity`, `sparsity_weight`, and arguments of `fit` for the first phase.
-      classifier: arguments of `fit` for the second phase; its layer is called fc1.
+      model: `models.autoencoder_classifier`.
+      dataset, key, checkpoint_dir, name, **options: as in `fit`.
+      phases: "autoencoder": `sparsity`, `sparsity_weight`, and arguments of `fit`; "classifier":
+        arguments of `fit`; its layer is called fc1.
 
     Returns:
       The parameters of `model`.
     """
-    autoencoder = dict(autoencoder)
-    loss_fn = reconstruction_loss(autoencoder.pop("sparsity"), autoencoder.pop("sparsity_weight"))
-    autoencoder_key, classifier_key = jax.random.split(key)
+    first, second = dict(phases["autoencoder"]), phases["classifier"]
+    loss_fn = reconstruction_loss(first.pop("sparsity"), first.pop("sparsity_weight"))
+    first_key, second_key = jax.random.split(key)
     directories = [checkpoint_dir and Path(checkpoint_dir) / part for part in ("code", "top")]
-    encoder = Autoencoder(model.num_units)
-    state = fit(encoder, dataset, autoencoder_key, loss_fn=loss_fn, name=f"{name} autoencoder",
-                checkpoint_dir=directories[0], **{**options, **autoencoder})  # fmt: skip
+    num_units = model.nodes[0].layer.features
+    encoder = autoencoder(num_units, dataset.images[0].size)
+    state = fit(encoder, dataset, first_key, loss_fn=loss_fn, name=f"{name} autoencoder",
+                checkpoint_dir=directories[0], **{**options, **first})  # fmt: skip
     _, activations = jax.jit(encoder.apply)({"params": state.params}, dataset.images)
-    codes = dataset._replace(images=np.asarray(activations["encoder"]))
-    top = fit(FullyConnected((), model.num_classes), codes, classifier_key, name=f"{name} top",
-              checkpoint_dir=directories[1], **{**options, **classifier})  # fmt: skip
+    codes = dataset._replace(images=np.asarray(activations["code"]))
+    top = fit(fully_connected((), len(dataset.class_names)), codes, second_key, name=f"{name} top",
+              checkpoint_dir=directories[1], **{**options, **second})  # fmt: skip
     return {"encoder": state.params["encoder"], "classifier": top.params["fc1"]}

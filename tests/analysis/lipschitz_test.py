@@ -196,10 +196,8 @@ def test_training_a_convolutional_net_with_the_penalty_lowers_its_bound():
     totals = []
     for changes in ({}, {"lipschitz_weight": 3e-3}):
         spec = ConfigDict({**default.conv_net((4,), 16), **changes})
-        model, params = build.TRAIN["conv_net"](spec, digits, jax.random.key(0), dict(options))
-        bounds = lipschitz.lipschitz_bounds(
-            models.layers_of(model), params, digits.images.shape[1:]
-        )
+        model, params = build.train(spec, digits, jax.random.key(0), dict(options))
+        bounds = lipschitz.lipschitz_bounds(model.nodes, params, digits.images.shape[1:])
         totals.append(bounds["fc2"].total)
         answers = model.apply({"params": params}, digits.images)[0].argmax(axis=-1)
         assert (answers == digits.labels).mean() > 0.9
@@ -229,31 +227,19 @@ def branching_net():
 
 NETS = {
     "branching": (branching_net(), (9, 11, 3)),
-    "fully connected": (models.FullyConnected((7, 6), 4), (4, 4, 1)),
-    "convolutional": (models.ConvNet((3, 4), 6, 3), (8, 8, 1)),
-    "autoencoder": (models.AutoencoderClassifier(8, 3), (4, 4, 1)),
+    "fully connected": (models.fully_connected((7, 6), 4), (4, 4, 1)),
+    "residual": (models.resnet(1, 4), (8, 8, 3)),
+    "convolutional": (models.conv_net((3, 4), 6, 3), (8, 8, 1)),
+    "autoencoder": (models.autoencoder_classifier(8, 3), (4, 4, 1)),
 }
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_layers_of_a_model_are_the_model(name):
-    model, shape = NETS[name]
-    params = random_params(model, shape)
-    images = np.random.default_rng(0).uniform(size=(3, *shape)).astype(np.float32)
-    graph = LayerGraph(models.layers_of(model))
-    np.testing.assert_allclose(
-        graph.apply({"params": params}, images)[0], model.apply({"params": params}, images)[0],
-        atol=1e-5,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_no_jacobian_exceeds_the_bounds(name):
     model, shape = NETS[name]
-    nodes, size = models.layers_of(model), int(np.prod(shape))
-    graph = LayerGraph(nodes)
+    nodes, size = model.nodes, int(np.prod(shape))
     outputs = jax.jit(jax.jacobian(lambda images, params: {
-        name: out.ravel() for name, out in graph.apply({"params": params}, images)[1].items()
+        name: out.ravel() for name, out in model.apply({"params": params}, images)[1].items()
     }))  # fmt: skip
     for seed in range(5):
         params = random_params(model, shape, seed)
@@ -344,13 +330,13 @@ def test_columns_that_are_nearly_alike_keep_their_distance():
 
 
 def test_no_attack_gets_inside_the_certified_radius():
-    model, shape = models.FullyConnected((12,), 4), (3, 3, 1)
+    model, shape = models.fully_connected((12,), 4), (3, 3, 1)
     params = jax.tree.map(lambda x: 3 * x, random_params(model, shape))
     logits_fn = models.logits_fn(model, {"params": params})
     images = np.random.default_rng(0).uniform(0.3, 0.7, size=(40, *shape)).astype(np.float32)
     logits = np.asarray(logits_fn(images))
     labels = logits.argmax(axis=1)
-    nodes = models.layers_of(model)
+    nodes = model.nodes
     bounds = lipschitz.lipschitz_bounds(nodes, params, shape)
     plain = lipschitz.certified_radius(logits, labels, bounds["fc2"].total)
     pairs = lipschitz.difference_bounds(nodes, params, bounds, 4)
@@ -362,9 +348,9 @@ def test_no_attack_gets_inside_the_certified_radius():
 
 
 def test_pairs_certify_all_of_a_linear_model_and_no_more():
-    model, shape = models.FullyConnected((), 4), (3, 3, 1)
+    model, shape = models.fully_connected((), 4), (3, 3, 1)
     params = random_params(model, shape)
-    logits_fn, nodes = models.logits_fn(model, {"params": params}), models.layers_of(model)
+    logits_fn, nodes = models.logits_fn(model, {"params": params}), model.nodes
     bounds = lipschitz.lipschitz_bounds(nodes, params, shape)
     pairs = lipschitz.difference_bounds(nodes, params, bounds, 4)
     kernel = np.asarray(params["fc1"]["kernel"], float)
@@ -386,8 +372,3 @@ def test_another_layer_on_top_is_bounded_by_its_norm():
     bounds = lipschitz.lipschitz_bounds(nodes, params, (4, 4, 2))
     pairs = lipschitz.difference_bounds(nodes, params, bounds, 3)
     np.testing.assert_allclose(pairs, np.sqrt(2) * bounds["pool"].total * (1 - np.eye(3)))
-
-
-def test_a_model_without_a_list_of_layers():
-    with pytest.raises(TypeError, match="Autoencoder has no list of layers"):
-        models.layers_of(models.Autoencoder(3))

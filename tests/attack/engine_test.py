@@ -94,7 +94,7 @@ def test_stepping_in_python_changes_nothing(problem, five_lanes, monkeypatch):
 def test_who_has_slow_loops():
     mesh, key = sharding.make_mesh(1), jax.random.key(0)
     images = np.zeros((2, 8, 8, 1), np.float32)
-    for model, slow in ((models.ConvNet((2,), 3), True), (models.FullyConnected((3,)), False)):
+    for model, slow in ((models.conv_net((2,), 3), True), (models.fully_connected((3,)), False)):
         logits_fn = models.logits_fn(model, model.init(key, images))
         assert predict.has_slow_loops(logits_fn, images, mesh) == slow
         assert predict.has_slow_loops(lambda x, fn=logits_fn: fn(x), images, mesh) == slow

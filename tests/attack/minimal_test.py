@@ -82,7 +82,7 @@ def regression(weight_decay):
     """FC10(weight_decay) on 400 digits, as parameters of `logits_of`."""
     dataset = data.take(data.load("digits", "train"), slice(400))
     state = training.fit(
-        models.FullyConnected(), dataset, jax.random.key(0), num_epochs=60, batch_size=100,
+        models.fully_connected(), dataset, jax.random.key(0), num_epochs=60, batch_size=100,
         learning_rate=1e-2, weight_decay={"fc1": weight_decay},
     )  # fmt: skip
     return make_params(state.params["fc1"]["kernel"], state.params["fc1"]["bias"])
@@ -92,7 +92,7 @@ def regression(weight_decay):
 def net(digits):
     """A sigmoid net, 64-16-10: not convex."""
     state = training.fit(
-        models.FullyConnected((UNITS,)), digits, jax.random.key(0), num_epochs=60, batch_size=100,
+        models.fully_connected((UNITS,)), digits, jax.random.key(0), num_epochs=60, batch_size=100,
         learning_rate=1e-2,
     )  # fmt: skip
     first, second = state.params["fc1"], state.params["fc2"]

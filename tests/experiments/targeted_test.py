@@ -26,7 +26,8 @@ from intriguing.experiments import run_experiment, targeted
 from intriguing.experiments.targeted import png_name
 from intriguing.models import import_weights
 from intriguing.models.layer_graph import LayerGraph, chain, conv_relu
-from intriguing.models.layers import CAFFE, Conv, Dense
+from intriguing.models.layers import CAFFE, TORCH, Conv, Dense
+from intriguing.models.pretrained import Architecture
 from intriguing.predict import predict
 
 SIZE, TARGET, NUM_CLASSES = 12, 1, 3
@@ -41,11 +42,17 @@ def tiny(num_classes=NUM_CLASSES, normalise=CAFFE):
     return LayerGraph(tuple(nodes))
 
 
+TINY = Architecture(
+    tiny, (SIZE, SIZE, 3), {"caffe": {"normalise": CAFFE}, "torchvision": {"normalise": TORCH}}
+)
+
+
 def save_weights(path, seed):
     model = tiny()
     params = model.init(jax.random.key(seed), np.zeros((1, SIZE, SIZE, 3), np.float32))["params"]
     params = jax.tree.map(lambda x: np.asarray(x) / 10, params)
-    import_weights.save(path, "tiny", import_weights.Weights(model, params, SIZE, "caffe"))
+    weights = import_weights.Pretrained(model, params, TINY.image_shape, "caffe")
+    import_weights.save(path, "tiny", weights)
     return models.logits_fn(model, {"params": params})
 
 
@@ -55,7 +62,7 @@ def folder(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     (folder / "images").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.IMAGENET, "tiny", (tiny, SIZE))
+        patch.setitem(models.PRETRAINED, "tiny", TINY)
         first, _ = (save_weights(folder / f"{name}.safetensors", i) for i, name in enumerate(NETS))
     rows = ["file,class_index"]
     for i in range(20):
@@ -79,7 +86,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
-    monkeypatch.setitem(models.IMAGENET, "tiny", (tiny, SIZE))
+    monkeypatch.setitem(models.PRETRAINED, "tiny", TINY)
 
 
 def config_of(folder, names=NETS, module=imagenet_attack):
@@ -100,7 +107,7 @@ def attacked(folder, tmp_path_factory):
     """(config, workdir, summary) of an attack on both nets."""
     workdir, config = tmp_path_factory.mktemp("run"), config_of(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.IMAGENET, "tiny", (tiny, SIZE))
+        patch.setitem(models.PRETRAINED, "tiny", TINY)
         summary = run_experiment(config, workdir, 1)
     return config, workdir, summary
 
@@ -328,7 +335,9 @@ def test_streamed_units(folder, tmp_path):
         "figure4.png",
     }
     config.units.layers = ("fc9",)
-    with pytest.raises(InputError, match=r"units\.layers: first has .*fc, .*no fc9"):
+    with pytest.raises(
+        InputError, match=r"units\.layers: there is no fc9, but data, conv1, conv1_relu, fc"
+    ):
         run_experiment(config, tmp_path / "other", 1)
 
 
@@ -345,7 +354,7 @@ def test_configs_say_what_is_missing(module, arguments, tmp_path, monkeypatch):
         config = module.get_config(argument)
         assert set(config.model_names) <= set(config.models)
         for name in config.model_names:
-            assert config.models[name].architecture in models.IMAGENET
+            assert config.models[name].architecture in models.PRETRAINED
             config.models[name].weights = ""
         config.data.dir = ""
         with pytest.raises(InputError, match=r"neither weights nor data\. .*\.npz.*imagenette"):

@@ -1,4 +1,4 @@
-"""Tests for intriguing/models/{layers,layer_graph,alexnet,squeezenet,googlenet}.py"""
+"""Tests for intriguing/models/{layers,layer_graph,pretrained,alexnet,squeezenet,googlenet}.py"""
 
 import os
 from pathlib import Path
@@ -7,9 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from intriguing import models
+from intriguing import data, models
+from intriguing.errors import InputError
 from intriguing.models import import_weights
+from intriguing.models.layer_graph import LayerGraph, Node, nodes_above
 from intriguing.models.layers import Conv, Dropout, LocalResponseNorm, MaxPool, MeanPool
+from intriguing.predict import predict
 
 WEIGHTS = Path(os.environ.get("INTRIGUING_DATA", "")) / "weights"
 # AlexNet: the paper of 2012 and torchvision publish the first two. SqueezeNet, GoogLeNet: the sizes
@@ -19,25 +22,36 @@ NUM_PARAMS = {
     "alexnet_single_tower": 61_100_840,
     "squeezenet": 1_235_496,
     "googlenet": 6_998_552,
+    # He et al. 2015, table 6, give 0.27 and 0.46 million. Convolutions: 432 + 6 x 2,304 + 4,608 +
+    # 5 x 9,216 + 18,432 + 5 x 36,864 = 267,696; a bias for each map, 688; 650 on top.
+    "resnet20": 269_034,
+    # Four more of each size of convolution: 4 x (2,304 + 9,216 + 36,864), and 4 x 112 biases.
+    "resnet32": 463_018,
+    # 784 + 8,224 + 204,900 + 1,010; with one channel 272 + 8,224 + 156,900 + 1,010.
+    "robust_small_cifar": 214_918,
+    "robust_small_mnist": 166_406,
 }
 
 
-@pytest.mark.parametrize("name", models.IMAGENET)
+@pytest.mark.parametrize("name", models.PRETRAINED)
 def test_number_of_parameters(name):
-    build, image_size = models.IMAGENET[name]
-    assert models.num_params(build(), (image_size, image_size, 3)) == NUM_PARAMS[name]
-    fewer = models.num_params(build(num_classes=10), (image_size, image_size, 3))
-    inputs = {"squeezenet": 512, "googlenet": 1024}.get(name, 4096)
-    assert NUM_PARAMS[name] - fewer == 990 * (inputs + 1)
+    build, image_shape = models.PRETRAINED[name][:2]
+    num_classes = 10 if image_shape[0] < 64 else 1000
+    model = build(**next(iter(models.PRETRAINED[name].origins.values())))
+    assert models.num_params(model, image_shape) == NUM_PARAMS[name]
+    fewer = models.num_params(build(num_classes - 5), image_shape)
+    inputs = {"squeezenet": 512, "googlenet": 1024, "resnet20": 64, "resnet32": 64,
+              "robust_small_cifar": 100, "robust_small_mnist": 100}.get(name, 4096)  # fmt: skip
+    assert NUM_PARAMS[name] - fewer == 5 * (inputs + 1)
 
 
-@pytest.mark.parametrize("name", models.IMAGENET)
+@pytest.mark.parametrize("name", models.PRETRAINED)
 def test_every_node_is_an_activation(name):
-    build, image_size = models.IMAGENET[name]
-    model, images = build(), jax.ShapeDtypeStruct((2, image_size, image_size, 3), np.float32)
+    build, image_shape = models.PRETRAINED[name][:2]
+    model, images = build(), jax.ShapeDtypeStruct((2, *image_shape), np.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     logits, activations = jax.eval_shape(model.apply, variables, images)
-    assert logits.shape == (2, 1000)
+    assert logits.shape == (2, 10 if image_shape[0] < 64 else 1000)
     assert set(activations) == {"images", *(node.name for node in model.nodes)}
     known = {"images"}
     for node in model.nodes:
@@ -128,9 +142,9 @@ def torch_of(model, params, images):
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_single_tower"])
 def test_alexnet_is_that_of_pytorch(name):
     pytest.importorskip("torch")
-    build, image_size = models.IMAGENET[name]
+    build, image_shape = models.PRETRAINED[name][:2]
     model, rng = build(), np.random.default_rng(0)
-    images = rng.uniform(size=(2, image_size, image_size, 3)).astype(np.float32)
+    images = rng.uniform(size=(2, *image_shape)).astype(np.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), images[:1])["params"]
     params = jax.tree.map(  # He et al.'s, so that no layer's output fades away
         lambda x: rng.normal(0, np.sqrt(2 / max(1, np.prod(x.shape[:-1]))), x.shape)
@@ -158,19 +172,99 @@ def test_pretrained(name, folder):
     np.testing.assert_array_equal(logits.argmax(1), reference["logits_float64"].argmax(1))
 
 
+def torch_blocks(tensors, x):
+    """A ResNet of `tensors` in PyTorch's functions, batch normalisation and all."""
+    import torch
+    from torch.nn import functional as F
+
+    state = {name: torch.tensor(array) for name, array in tensors.items()}
+
+    def conv_norm(x, conv, norm, stride=1):
+        x = F.conv2d(x, state[f"{conv}.weight"], stride=stride, padding=1)
+        return F.batch_norm(x, *(state[f"{norm}.{part}"] for part in (
+            "running_mean", "running_var", "weight", "bias")))  # fmt: skip
+
+    x = F.relu(conv_norm(x, "conv1", "bn1"))
+    blocks = sorted({name.rsplit(".", 2)[0] for name in state if name.startswith("layer")})
+    for block in blocks:
+        stride = 2 if block in ("layer2.0", "layer3.0") else 1
+        inner = F.relu(conv_norm(x, f"{block}.conv1", f"{block}.bn1", stride))
+        inner = conv_norm(inner, f"{block}.conv2", f"{block}.bn2")
+        if stride > 1:
+            more = inner.shape[1] - x.shape[1]
+            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, more // 2, more // 2))
+        x = F.relu(inner + x)
+    return F.linear(x.mean(dim=(2, 3)), state["linear.weight"], state["linear.bias"])
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet32"])
+@pytest.mark.skipif(not WEIGHTS.is_dir(), reason="INTRIGUING_DATA has no weights/")
+def test_pretrained_resnet_is_that_of_pytorch(name):
+    torch = pytest.importorskip("torch")
+    path = WEIGHTS / "cifar10" / f"{name}.npz"
+    weights = import_weights.load(path, name)
+    images, _ = cifar10(64)
+    ours = jax.jit(weights.model.apply)({"params": weights.params}, images)[0]
+    mean, std = (torch.tensor(each)[:, None, None] for each in (
+        (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))  # fmt: skip
+    theirs = torch_blocks(dict(np.load(path)), (to_torch(images) - mean) / std).numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+def cifar10(num):
+    with np.load(WEIGHTS.parent / "cifar10" / "cifar10_sample.npz") as archive:
+        return (archive["x_test"][:num] / 255).astype(np.float32), archive["y_test"][:num]
+
+
+# Per cent that they have right of the first 1,000 test images (../shared/data/README.md), and what
+# the makers of the others say of all 10,000: 97.6 and 88.8 (Wong et al. 2018, table 2).
+@pytest.mark.parametrize(
+    ("name", "file", "right"),
+    [("resnet20", "resnet20", 0.925), ("robust_small_cifar", "robust_small_l2", 0.562)],
+)
+@pytest.mark.skipif(not WEIGHTS.is_dir(), reason="INTRIGUING_DATA has no weights/")
+def test_pretrained_on_cifar10(name, file, right):
+    weights = import_weights.load(WEIGHTS / "cifar10" / f"{file}.npz", name)
+    images, labels = cifar10(1000)
+    answers = predict(models.logits_fn(weights.model, {"params": weights.params}), images)
+    assert np.mean(answers == labels) == right
+
+
+@pytest.mark.parametrize(("file", "least"), [("linf01", 0.97), ("linf03", 0.85)])
+@pytest.mark.skipif(not WEIGHTS.is_dir(), reason="INTRIGUING_DATA has no weights/")
+def test_pretrained_on_mnist(file, least):
+    path = WEIGHTS / "mnist_robust" / f"robust_small_{file}.npz"
+    weights = import_weights.load(path, "robust_small_mnist")
+    test_set = data.load("mnist", "test", data_dir=str(WEIGHTS.parent))
+    answers = predict(models.logits_fn(weights.model, {"params": weights.params}), test_set.images)
+    assert np.mean(answers == test_set.labels) > least
+
+
 # ---- the forward pass itself
+
+
+def test_only_what_goes_through_a_layer_is_above_it():
+    nodes = models.resnet20().nodes
+    above = nodes_above(nodes, "layer1_0_relu")
+    assert above[0].name == "layer1_1_conv1" and above[-1] == nodes[-1]
+    with pytest.raises(InputError, match="layer1_1_add has other inputs beside what comes from"):
+        nodes_above(nodes, "layer1_1_conv1")
+    for wrong in ("linear", "fc7"):
+        with pytest.raises(InputError, match=f'"{wrong}" is not one of the layers that others'):
+            nodes_above(nodes, wrong)
 
 
 def test_dropout_only_in_training():
     x = np.ones((4, 1000), np.float32)
-    np.testing.assert_array_equal(Dropout(0.5)(x, None), x)
-    dropped = np.asarray(Dropout(0.25)(x, jax.random.key(0)))
+    model = LayerGraph((Node("drop", Dropout(0.25), ("images",)),))
+    np.testing.assert_array_equal(model.apply({}, x)[0], x)
+    dropped, _ = model.apply({}, x, train=True, rngs={"dropout": jax.random.key(0)})
     assert set(np.unique(dropped)) == {0, np.float32(1 / 0.75)}
     assert abs(dropped.mean() - 1) < 0.05
 
 
 def test_training_drops_units_of_alexnet():
-    model = models.IMAGENET["alexnet_single_tower"][0](num_classes=3)
+    model = models.alexnet_single_tower(num_classes=3)
     images = np.random.default_rng(0).uniform(size=(1, 64, 64, 3)).astype(np.float32)
     variables = model.init(jax.random.key(0), images)
     keys = jax.random.split(jax.random.key(1))

@@ -1,6 +1,8 @@
 """Tests for intriguing/models/import_weights.py"""
 
+import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +44,7 @@ def torchvision_names(params, names):
 
 @pytest.fixture
 def theirs(squeezenet):
-    return torchvision_names(squeezenet[1], import_weights.TORCHVISION["squeezenet"])
+    return torchvision_names(squeezenet[1], models.PRETRAINED["squeezenet"].names)
 
 
 def assert_same(found, wanted):
@@ -57,7 +59,7 @@ def test_torchvision_safetensors(squeezenet, theirs, tmp_path):
     safetensors.numpy.save_file(theirs, tmp_path / "net.safetensors")
     found = import_weights.load(tmp_path / "net.safetensors", "squeezenet")
     assert found.model == squeezenet[0]
-    assert (found.image_size, found.origin) == (227, "torchvision")
+    assert (found.image_shape, found.origin) == ((227, 227, 3), "torchvision")
     assert_same(found.params, squeezenet[1])
 
 
@@ -92,7 +94,7 @@ def test_dense_layers_see_height_width_and_channels_in_another_order():
 def test_our_own_file_says_what_it_is(squeezenet, normalise, tmp_path):
     origin = "caffe" if normalise == CAFFE else "torchvision"
     model = models.squeezenet(NUM_CLASSES, normalise)
-    weights = import_weights.Weights(model, squeezenet[1], 227, origin)
+    weights = import_weights.Pretrained(model, squeezenet[1], (227, 227, 3), origin)
     path = tmp_path / "net.safetensors"
     import_weights.save(path, "squeezenet", weights)
     found = import_weights.load(path, "squeezenet")
@@ -110,11 +112,100 @@ def test_shapes_of_alexnet():
     params = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
     tensors = {f"{layer}/{kind}": array for layer, arrays in params.items()
                for kind, array in arrays.items()}  # fmt: skip
-    found = import_weights._check(tensors, model, 227, Path("net"), transpose=False)
+    found = import_weights._fit(tensors, model, (227, 227, 3), transpose=False)
     assert found.keys() == params.keys()
     with pytest.raises(InputError, match=r"fc6/kernel has shape \(9216, 5\), not \(9216, 4096\)"):
         tensors["fc6/kernel"] = np.zeros((9216, 5))
-        import_weights._check(tensors, model, 227, Path("net"), transpose=False)
+        import_weights._fit(tensors, model, (227, 227, 3), transpose=False)
+
+
+def caffe_names(tensors):
+    """torchvision's SqueezeNet under Caffe's names."""
+    ours = models.PRETRAINED["squeezenet"].names
+    named = {}
+    for name, array in tensors.items():
+        layer, _, kind = name.rpartition(".")
+        named[f"{ours[layer].replace('_', '/', 1)}/{kind}"] = array
+    return named
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("origin", ["caffe", "torchvision"])
+def test_names_and_not_the_kind_of_file_say_how_pixels_are_prepared(
+    theirs, origin, suffix, tmp_path
+):
+    path = tmp_path / f"net{suffix}"
+    tensors = caffe_names(theirs) if origin == "caffe" else theirs
+    if suffix == ".npz":
+        np.savez(path, **tensors)
+    else:
+        safetensors.numpy.save_file(tensors, path)
+    found = import_weights.load(path, "squeezenet")
+    assert found.origin == origin
+    assert found.model.nodes[0].layer == {"caffe": CAFFE, "torchvision": TORCH}[origin]
+
+
+def test_names_of_both_or_neither_are_refused(theirs, tmp_path):
+    mixed = {**theirs, "conv1/weight": np.zeros(3, np.float32)}
+    np.savez(tmp_path / "mixed.npz", **mixed)
+    with pytest.raises(InputError, match=r"mixed.npz: these names of tensors are neither"):
+        import_weights.load(tmp_path / "mixed.npz", "squeezenet")
+    np.savez(tmp_path / "caffe.npz", **{"conv1/weight": np.zeros(3)})
+    with pytest.raises(InputError, match=r"names of tensors as caffe has them .*torchvision is"):
+        import_weights.load(tmp_path / "caffe.npz", "resnet20")
+
+
+def test_data_parallel_names_are_those_without_module(squeezenet, theirs, tmp_path):
+    wrapped = {f"module.{name}": array for name, array in theirs.items()}
+    safetensors.numpy.save_file(wrapped, tmp_path / "net.safetensors")
+    assert_same(import_weights.load(tmp_path / "net.safetensors", "squeezenet").params,
+                squeezenet[1])  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(theirs, value, tmp_path):
+    tensors = {**theirs, "features.0.bias": np.full(64, value, np.float32)}
+    np.savez(tmp_path / "net.npz", **tensors)
+    with pytest.raises(InputError, match="conv1/bias holds NaN or infinity"):
+        import_weights.load(tmp_path / "net.npz", "squeezenet")
+
+
+def test_numbers_of_a_type_that_numpy_lacks_are_refused_in_one_line(tmp_path):
+    dtypes = pytest.importorskip("ml_dtypes")
+    np.savez(tmp_path / "net.npz", **{"conv1/weight": np.zeros(3, dtypes.bfloat16)})
+    with pytest.raises(InputError, match=r"conv1/weight has dtype .*: save it as float32"):
+        import_weights.load(tmp_path / "net.npz", "squeezenet")
+    tensor = {"dtype": "F8_E4M3", "shape": [3], "data_offsets": [0, 3]}
+    head = json.dumps({"conv1/weight": tensor}).encode()
+    whole = struct.pack("<Q", len(head)) + head + bytes(3)
+    (tmp_path / "net.safetensors").write_bytes(whole)
+    with pytest.raises(InputError, match=r"save them as float32|save it as float32"):
+        import_weights.load(tmp_path / "net.safetensors", "squeezenet")
+
+
+def test_batch_normalisation_is_folded_with_its_own_epsilon():
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(2, 3, 1, 1)).astype(np.float32)
+    gamma, beta, mean = rng.normal(size=(3, 2))
+    variance = np.array([1e-6, 2.0])  # the first is small against epsilon
+    tensors = {
+        "conv1/kernel": kernel, "bn1/kernel": gamma, "bn1/bias": beta, "bn1/running_mean": mean,
+        "bn1/running_var": variance, "bn1/num_batches_tracked": np.array(7),
+    }  # fmt: skip
+    import_weights._fold_batch_norm(tensors, {"conv1": "bn1"})
+    x = rng.normal(size=3)
+    expected = gamma * (kernel[:, :, 0, 0] @ x - mean) / np.sqrt(variance + 1e-5) + beta
+    assert tensors.keys() == {"conv1/kernel", "conv1/bias"}
+    found = tensors["conv1/kernel"][:, :, 0, 0] @ x + tensors["conv1/bias"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_pth_that_is_none_and_pth_without_pytorch(tmp_path, monkeypatch):
+    (tmp_path / "net.pth").write_bytes(b"junk")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match="needs PyTorch: pip install torch") as caught:
+        import_weights.load(tmp_path / "net.pth", "squeezenet")
+    assert "fetch it again" not in str(caught.value)
 
 
 def broken(theirs, change):
@@ -125,12 +216,12 @@ def broken(theirs, change):
 
 CHANGES = {
     "missing": (lambda t: t.pop("features.0.bias"), "conv1/bias is missing"),
-    "left over": (lambda t: t.update({"extra.weight": np.zeros(3)}), "extra/kernel is left over"),
+    "left over": (lambda t: t.update({"extra.weight": np.zeros(3)}), "left over: extra/kernel"),
     "misshapen": (
         lambda t: t.update({"features.0.weight": np.zeros((64, 3, 5, 5), np.float32)}),
         r"conv1/kernel has shape \(5, 5, 3, 64\), not \(3, 3, 3, 64\)",
     ),
-    "empty": (lambda t: t.clear(), "conv1/bias is missing"),
+    "empty": (lambda t: t.clear(), "neither torchvision's .* nor Caffe's"),
 }
 
 

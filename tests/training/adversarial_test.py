@@ -14,8 +14,8 @@ from intriguing.predict import predict
 from intriguing.training import adversarial, checkpoint
 from intriguing.training.adversarial import PoolOptions, perturb
 
-MODEL = models.FullyConnected((12, 10))
-LAYERS = ("images", "fc1", "fc2")
+MODEL = models.fully_connected((12, 10))
+LAYERS = ("images", "fc1_sigmoid", "fc2_sigmoid")
 ATTACKED = LAYERS[:2]  # the engine is compiled once for each
 SIZE, NUM_NEW = 60, 15
 # As many lanes whether a whole pool is made or NUM_NEW examples: again one compilation.
@@ -150,7 +150,7 @@ def test_failures_stay_as_they_are(logits_fn, digits, stddev):
 
 
 def test_pools_have_the_size_and_kind_of_their_layers(fitted):
-    shapes = {"images": (8, 8, 1), "fc1": (12,)}
+    shapes = {"images": (8, 8, 1), "fc1_sigmoid": (12,)}
     for epoch, state in fitted.items():
         assert state.step == epoch and state.pools.keys() == shapes.keys()
         for layer, (images, labels, _) in state.pools.items():
@@ -233,7 +233,7 @@ CLEAN = POOLS._replace(first_epoch=99)
 def test_loss_by_hand(digits):
     """One step on all of the data and of the pools, too small to change the net."""
     whole, losses = data.take(digits, slice(SIZE)), []
-    weights = {"images": 0.5, "fc1": 0.0, "fc2": 3.0}
+    weights = {"images": 0.5, "fc1_sigmoid": 0.0, "fc2_sigmoid": 3.0}
     state = adversarial.fit(
         MODEL, whole, KEY, pools=CLEAN._replace(weights=weights, batch_size=SIZE), num_epochs=1,
         batch_size=SIZE, learning_rate=1e-30, weight_decay={"fc1": 0.1},
@@ -256,7 +256,7 @@ def test_loss_by_hand(digits):
 
 def test_a_pool_trains_the_layers_above_it_by_its_weight(digits):
     """In one step on few images, of which the pool's batch holds some more often than others."""
-    few, weights = data.take(digits, slice(25)), {"images": 0.0, "fc2": 5.0}
+    few, weights = data.take(digits, slice(25)), {"images": 0.0, "fc2_sigmoid": 5.0}
     none, some = (
         adversarial.fit(
             MODEL, few, KEY, pools=CLEAN._replace(weights=each), num_epochs=1, batch_size=25,
@@ -285,7 +285,7 @@ BAD_POOLS = {
     "nothing replaced": ({"replaced": 0.0}, r"pools\.replaced is 0\.0"),
     "more replaced than there is": ({"replaced": 1.5}, r"pools\.replaced is 1\.5"),
     "NaN replaced": ({"replaced": float("nan")}, r"pools\.replaced is nan"),
-    "stddev 0": ({"stddevs": {"fc1": 0.0}}, r"pools\.stddevs\.fc1 is 0\.0"),
+    "stddev 0": ({"stddevs": {"images": 0.0}}, r"pools\.stddevs\.images is 0\.0"),
     "NaN stddev": ({"stddevs": {"images": float("nan")}}, r"pools\.stddevs\.images is nan"),
     "stddev without a pool": ({"stddevs": {"fc2": 0.1}}, r"pools\.stddevs\.fc2"),
     "targets that need a class": ({"targets": "fixed"}, r'pools\.targets is "fixed"'),
@@ -309,3 +309,26 @@ def test_bad_settings(digits, case):
     with pytest.raises(InputError, match=message) as caught:
         adversarial.fit(MODEL, digits, KEY, pools=pools, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_pools_of_a_convolutional_net(digits):
+    """ReLUs and what is pooled of them have no upper bound, and stay above 0."""
+    model, few = models.conv_net((3,), 8), data.take(digits, slice(60))
+    assert adversarial.activation_bounds(model, "images") == (0, 1)
+    assert adversarial.activation_bounds(model, "pool1") == (0, np.inf)
+    assert adversarial.activation_bounds(model, "conv1") == (-np.inf, np.inf)
+    layers = ("images", "conv1", "pool1", "fc1_relu")
+    pools = adversarial.PoolOptions(
+        dict.fromkeys(layers, 1.0), size=40, replaced=0.5, batch_size=20,
+        attack_options={"num_penalties": 2, "maxiter": 20},
+    )  # fmt: skip
+    state = adversarial.fit(
+        model, few, KEY, pools=pools, num_epochs=3, batch_size=20, learning_rate=1e-2
+    )
+    assert {layer: pool.images.shape[1:] for layer, pool in state.pools.items()} == {
+        "images": (8, 8, 1), "conv1": (8, 8, 3), "pool1": (4, 4, 3), "fc1_relu": (8,)
+    }  # fmt: skip
+    for layer in ("pool1", "fc1_relu"):
+        images = np.asarray(state.pools[layer].images)
+        assert np.isfinite(images).all() and images.min() >= 0 and images.max() > 1, layer
+    assert (np.asarray(state.pools["conv1"].images) < 0).any()

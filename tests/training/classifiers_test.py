@@ -11,10 +11,10 @@ import pytest
 
 from intriguing import data, sharding, training
 from intriguing.errors import InputError
-from intriguing.models import Autoencoder, AutoencoderClassifier, ConvNet, FullyConnected
+from intriguing.models import autoencoder, autoencoder_classifier, conv_net, fully_connected
 from intriguing.training import checkpoint, epochs, loop
 
-MODEL = FullyConnected((6,))
+MODEL = fully_connected((6,))
 OPTIONS = {"num_epochs": 6, "batch_size": 50, "learning_rate": 1e-2, "weight_decay": {"fc1": 0.1}}
 
 
@@ -174,7 +174,7 @@ def brighter(dataset):
 
 
 OTHER = {  # what else a checkpoint may have been made from: (model, data, seed, options)
-    "network or loss": (FullyConnected((7,)), None, 3, {}),
+    "network or loss": (fully_connected((7,)), None, 3, {}),
     "loss": (MODEL, None, 3, {"weight_decay": {"fc1": 0.123}}),
     "penalty": (MODEL, None, 3, {"penalty_fn": lambda params: (params["fc1"]["bias"] ** 2).sum()}),
     "data": (MODEL, brighter, 3, {}),
@@ -256,7 +256,7 @@ def test_penalty_fn_is_added(digits, uninterrupted):
 
 def test_dropout_is_drawn_from_the_key(digits):
     def fit(*rates):
-        model = FullyConnected((), dropout_rates=rates)
+        model = fully_connected((), dropout_rates=rates)
         return training.fit(model, digits, jax.random.key(3), **OPTIONS).params
 
     first, without = fit(0.4), fit()
@@ -267,7 +267,7 @@ def test_dropout_is_drawn_from_the_key(digits):
 
 
 def test_convolutions_train_alike_in_a_loop_of_the_program_and_of_python(digits, monkeypatch):
-    model, found, losses = ConvNet((2, 3), 5), [], []
+    model, found, losses = conv_net((2, 3), 5), [], []
     for slow in (False, True):
         monkeypatch.setattr(epochs, "_has_slow_loops", lambda *_, slow=slow: slow)
         found.append(training.fit(
@@ -284,7 +284,7 @@ def test_convolutions_train_alike_in_a_loop_of_the_program_and_of_python(digits,
 def test_which_nets_have_slow_loops(digits):
     mesh = sharding.make_mesh(1)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    for model, slow in ((MODEL, False), (ConvNet((2,), 5), on_cpu)):
+    for model, slow in ((MODEL, False), (conv_net((2,), 5), on_cpu)):
         params = jax.eval_shape(training.init_fn(model, digits), jax.random.key(0))
         assert epochs._has_slow_loops(params, mesh) == slow
 
@@ -300,17 +300,20 @@ PHASES = {
 }  # fmt: skip
 
 
+ENCODER = autoencoder(12, 64)
+
+
 def reconstruction_error(params, images):
-    logits, _ = Autoencoder(12).apply({"params": params}, images)
+    logits, _ = ENCODER.apply({"params": params}, images)
     return float(jnp.mean((jax.nn.sigmoid(logits) - images.reshape(logits.shape)) ** 2))
 
 
 @pytest.fixture(scope="module")
 def fitted(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ae")
-    model = AutoencoderClassifier(12, 10)
+    model = autoencoder_classifier(12, 10)
     params = training.fit_autoencoder_classifier(
-        model, digits, jax.random.key(0), checkpoint_dir=folder, **PHASES, **AE_OPTIONS
+        model, digits, jax.random.key(0), checkpoint_dir=folder, phases=PHASES, **AE_OPTIONS
     )
     return model, params, folder
 
@@ -318,7 +321,7 @@ def fitted(digits, tmp_path_factory):
 def code_state(folder):
     phase = {k: v for k, v in PHASES["autoencoder"].items() if k != "weight_decay"}
     tx = optax.adam(optax.cosine_decay_schedule(1e-2, phase["num_epochs"] * 4))
-    init = training.init_fn(Autoencoder(12), data.load("digits", "train"))
+    init = training.init_fn(ENCODER, data.load("digits", "train"))
     like = loop.create_train_state(init(jax.random.key(0)), tx)
     return checkpoint.restore_latest(folder / "code", like)[1]
 
@@ -334,7 +337,7 @@ def test_the_encoder_is_the_autoencoder_s_and_stays_frozen(fitted, digits):
 
 def test_reconstruction_improves(fitted, digits):
     _, _, folder = fitted
-    start = Autoencoder(12).init(jax.random.key(0), digits.images)["params"]
+    start = ENCODER.init(jax.random.key(0), digits.images)["params"]
     end = code_state(folder).params
     images = jnp.asarray(digits.images)
     variance = float(np.mean((digits.images - digits.images.mean(axis=0)) ** 2))
@@ -345,10 +348,10 @@ def test_reconstruction_improves(fitted, digits):
 def test_sparsity_is_obeyed(digits):
     def activity(sparsity_weight):
         loss_fn = training.reconstruction_loss(0.05, sparsity_weight)
-        state = training.fit(Autoencoder(12), digits, jax.random.key(0), loss_fn=loss_fn,
+        state = training.fit(ENCODER, digits, jax.random.key(0), loss_fn=loss_fn,
                           num_epochs=40, **AE_OPTIONS)  # fmt: skip
-        _, activations = Autoencoder(12).apply({"params": state.params}, digits.images)
-        return float(activations["encoder"].mean())
+        _, activations = ENCODER.apply({"params": state.params}, digits.images)
+        return float(activations["code"].mean())
 
     assert activity(100.0) == pytest.approx(0.05, abs=0.03)
     assert activity(0.0) > 0.15
@@ -363,7 +366,7 @@ def test_reconstruction_loss_by_hand():
     losses = -pixels * np.log(probabilities) - (1 - pixels) * np.log(1 - probabilities)
     kl = 0.1 * np.log(0.1 / 0.3) + 0.9 * np.log(0.9 / 0.7)
     found = training.reconstruction_loss(0.1, 5.0)(
-        (jnp.array(logits), {"encoder": jnp.array(code)}), data.Dataset(jnp.array(images), None, ())
+        (jnp.array(logits), {"code": jnp.array(code)}), data.Dataset(jnp.array(images), None, ())
     )
     assert found == pytest.approx(losses.sum(axis=1).mean() + 5 * 2 * kl, rel=1e-5)
 
@@ -372,6 +375,6 @@ def test_autoencoder_classifier_resumes(fitted, digits, monkeypatch):
     model, params, folder = fitted
     monkeypatch.setattr(epochs, "_epoch_runner", fail)
     again = training.fit_autoencoder_classifier(
-        model, digits, jax.random.key(0), checkpoint_dir=folder, **PHASES, **AE_OPTIONS
+        model, digits, jax.random.key(0), checkpoint_dir=folder, phases=PHASES, **AE_OPTIONS
     )
     assert equal(again, params)

@@ -206,7 +206,7 @@ def test_start_values_suit_the_recipe(name):
     whole = stream.of_dataset(Dataset(images, np.arange(16, dtype=np.int32) % 2, ("a", "b")))
     losses = []
     sgd.fit(
-        models.IMAGENET[name][0](2), whole, KEY, crop_size=67, num_epochs=3, batch_size=16,
+        models.PRETRAINED[name].build(2), whole, KEY, crop_size=67, num_epochs=3, batch_size=16,
         learning_rate=0.01, log=lambda step, loss: losses.append(loss),
     )  # fmt: skip
     assert len(losses) == 3 and max(losses) < losses[0] + 1
