@@ -6,16 +6,18 @@ Trains on the first 50,000 images and prints the errors on the other 10,000, by 
 chosen, and on the test set. A trial that is finished is not trained again.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import ConfigDict
 
 from benchmarks import common
+from configs import default
 from configs.mnist_adversarial_training import get_config as paper_config
 from configs.mnist_adversarial_training import net, with_pools
 from intriguing import data, metrics, sharding
-from intriguing.experiments import build
+from intriguing.experiments import build, settings
+from intriguing.experiments.specs import FullyConnected
 from intriguing.predict import predict
 
 _TRIALS = flags.DEFINE_multi_string("trial", [], "name of a trial; default: all")
@@ -23,17 +25,16 @@ _WORKDIR = flags.DEFINE_string("workdir", "runs/pools", "where trained nets are 
 NUM_VALIDATION = 10_000
 
 
-def trial(spec: ConfigDict, num_epochs: int = 200, **pools) -> ConfigDict:
+def trial(spec: FullyConnected, num_epochs: int = 200, **pools) -> FullyConnected:
     """The spec with this length of training; `pools` are fields of its pools."""
-    spec.train.num_epochs = num_epochs
-    spec.pools.update(size=60_000 - NUM_VALIDATION, **pools)
-    return spec
+    pools = replace(spec.pools, size=60_000 - NUM_VALIDATION, **pools)
+    return replace(spec, train={"num_epochs": num_epochs}, pools=pools)
 
 
-def half_decay(spec: ConfigDict) -> ConfigDict:
+def half_decay(spec: FullyConnected) -> FullyConnected:
     """The spec with half the weight decay."""
-    spec.weight_decay = {layer: decay / 2 for layer, decay in spec.weight_decay.items()}
-    return spec
+    halved = {layer: decay / 2 for layer, decay in spec.weight_decay.items()}
+    return replace(spec, weight_decay=halved)
 
 
 INPUT = {"images": 1.0}
@@ -62,8 +63,8 @@ for weight in (3e-4, 1e-4, 1e-3, 3e-3):
 
 def main(_) -> None:
     config = paper_config()
-    config.models = ConfigDict(TRIALS)
-    config.model_names = tuple(TRIALS)
+    default.set_models(config, TRIALS)
+    config = settings.read(config.to_dict())
     train_set, test_set = build.load_data(config)
     fit_set, validation_set = (
         data.take(train_set, part)

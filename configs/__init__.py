@@ -58,5 +58,5 @@ def _check_field(flag: str, config: ConfigDict) -> None:
         if key not in fields:
             nearest = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"no field is called {key}"
-            raise ValueError(f"{flag}: {hint} (configs/default.py has every field)")
+            raise ValueError(f"{flag}: {hint} (intriguing/experiments/settings.py has every field)")
         node = node[key]

@@ -10,24 +10,30 @@ the images of FOLDER/train, by the recipe of 2012, into the workdir; the same co
 imagenette has ten classes, no ostrich among them: its target is a parachute.
 """
 
-from ml_collections import ConfigDict
-
-from configs import imagenet_attack
+from configs import default, imagenet_attack
+from intriguing.experiments import specs
 
 ARCHITECTURES = {"single_tower": "alexnet_single_tower"}
 DATA_SETS = ("imagenet2012", "imagenette")
+ARGUMENTS = ("quick", *ARCHITECTURES, *DATA_SETS)
+
+
+def base(argument: str = "", experiment: str = "targeted_attack"):
+    """AlexNet, and photographs in its size."""
+    if argument not in ("", *ARGUMENTS):
+        raise ValueError(f"unknown argument :{argument}; there are :{', :'.join(ARGUMENTS)}")
+    config = imagenet_attack.base("quick" if argument == "quick" else "", experiment)
+    architecture = ARCHITECTURES.get(argument, "alexnet")
+    default.set_models(config, {"alexnet": specs.Large(architecture=architecture)})
+    config.data.image_size = 227 if architecture == "alexnet" else 224
+    if argument in DATA_SETS:
+        config.data.name, config.data.dir = argument, imagenet_attack.DATA
+    if config.quick:
+        config.sgd.num_epochs = 1  # where there are no weights
+    return config
 
 
 def get_config(argument: str = ""):
-    known = ("quick", *ARCHITECTURES, *DATA_SETS)
-    if argument not in ("", *known):
-        raise ValueError(f"unknown argument :{argument}; there are :{', :'.join(known)}")
-    config = imagenet_attack.base("quick" if argument == "quick" else "")
-    architecture = ARCHITECTURES.get(argument, "alexnet")
-    config.models = ConfigDict({"alexnet": imagenet_attack.large(architecture)})
-    config.model_names = ("alexnet",)
-    config.data.image_size = 227 if architecture == "alexnet" else 224
-    config.curve_stddevs = ()
-    if argument in DATA_SETS:
-        config.data.name, config.data.dir = argument, imagenet_attack.DATA
+    config = base(argument)
+    imagenet_attack.aim_at_ostrich(config)
     return config

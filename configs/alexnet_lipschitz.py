@@ -6,23 +6,21 @@ python launch.py --config=configs/alexnet_lipschitz.py \
 The argument takes another network: single_tower, squeezenet or googlenet.
 """
 
-from ml_collections import ConfigDict
+from configs import alexnet_attack, default, imagenet_attack
 
-from configs import alexnet_attack, imagenet_attack
-
-ARGUMENTS = ("", "single_tower", *imagenet_attack.FILES)
+ARGUMENTS = ("", "quick", "single_tower", *imagenet_attack.FILES)
 
 
 def get_config(argument: str = ""):
     if argument not in ARGUMENTS:
         raise ValueError(f"unknown argument :{argument}; there are :{', :'.join(ARGUMENTS[1:])}")
     if argument in imagenet_attack.FILES:
-        config = imagenet_attack.get_config(argument)
+        config = imagenet_attack.base("", "spectral_analysis")
+        default.set_models(config, imagenet_attack.nets(argument))
     else:
-        config = alexnet_attack.get_config(argument)
-    config.experiment = "spectral_analysis"
+        config = alexnet_attack.base(argument, "spectral_analysis")
     config.title = "Spectral bounds of every layer"
-    config.models = ConfigDict({name: config.models[name] for name in config.model_names})
-    config.attack.num_images = 16
+    config.attack.num_images = 1 if config.quick else 16
     config.attack.targets = "runner_up"  # the nearest boundary, most often
+    config.shard_size = 256
     return config

@@ -4,8 +4,13 @@ python launch.py --config=configs/alexnet_units.py:single_tower \
     --config.data.dir=FOLDER --config.models.alexnet.weights=FILE
 """
 
-from configs import alexnet_attack, imagenet_units
+from configs import alexnet_attack
 
 
 def get_config(argument: str = ""):
-    return imagenet_units.analyse(alexnet_attack.get_config(argument), ("pool5", "relu6", "relu7"))
+    config = alexnet_attack.base(argument, "streamed_units")
+    config.title = "Units of a large network"
+    config.units.layers = ("relu7",) if config.quick else ("pool5", "relu6", "relu7")
+    if config.quick:
+        config.units.num_directions = 40
+    return config

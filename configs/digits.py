@@ -7,7 +7,8 @@ from configs import default
 
 
 def get_config(argument: str = ""):
-    config = default.get_config(argument)
+    config = default.get_config(argument, "cross_model")
+    default.set_models(config, default.paper_models())
     config.title = "Tables 1 and 2 on scikit-learn's digits"
     # 64 pixels, not 784: the same decay would weigh twelve times as much in the decoder.
     autoencoder = config.models["AE400-10"].autoencoder

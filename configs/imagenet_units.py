@@ -4,9 +4,7 @@ python launch.py --config=configs/imagenet_units.py:googlenet \
     --config.data.dir=FOLDER --config.models.googlenet.weights=FILE
 """
 
-from ml_collections import ConfigDict
-
-from configs import imagenet_attack
+from configs import default, imagenet_attack
 
 LAYERS = {  # from low to high
     "squeezenet": ("fire4_concat", "fire9_concat", "pool10"),
@@ -14,17 +12,14 @@ LAYERS = {  # from low to high
 }
 
 
-def analyse(config: ConfigDict, layers: tuple[str, ...]) -> ConfigDict:
-    """The config as one that looks at these layers."""
-    config.experiment = "streamed_units"
-    config.title = "Units of a large network"
-    config.models = ConfigDict({name: config.models[name] for name in config.model_names})
-    config.units.layers = layers
-    config.units.num_directions = 400  # units, and random directions, per layer
-    return config
-
-
 def get_config(argument: str = "squeezenet"):
-    if argument not in LAYERS:
-        raise ValueError(f"unknown argument :{argument}; there are :{', :'.join(LAYERS)}")
-    return analyse(imagenet_attack.get_config(argument), LAYERS[argument])
+    if argument not in ("quick", *LAYERS):
+        raise ValueError(f"unknown argument :{argument}; there are :quick, :{', :'.join(LAYERS)}")
+    name = "squeezenet" if argument == "quick" else argument
+    config = imagenet_attack.base("quick" if argument == "quick" else "", "streamed_units")
+    config.title = "Units of a large network"
+    default.set_models(config, imagenet_attack.nets(name))
+    config.units.layers = LAYERS[name][-1:] if config.quick else LAYERS[name]
+    if config.quick:
+        config.units.num_directions = 40
+    return config

@@ -3,37 +3,32 @@
 python launch.py --config=configs/mnist_adversarial_training.py
 """
 
-from ml_collections import ConfigDict
-
 from configs import default
+from intriguing.experiments import specs
 
 LAYERS = ("images", "fc1_sigmoid", "fc2_sigmoid")  # whose pools there are: input, hidden layers
 
 
-def net(*weight_decay: float, **differences) -> ConfigDict:
-    """A 100-100-10 sigmoid net; `differences` from `default.fully_connected`."""
-    spec = default.fully_connected((100, 100), *weight_decay)
-    for field, value in differences.items():
-        spec[field] = value
-    return spec
+def net(*weight_decay: float, **differences) -> specs.FullyConnected:
+    """A 100-100-10 sigmoid net."""
+    return default.fully_connected((100, 100), *weight_decay, **differences)
 
 
 def with_pools(
     weights: dict[str, float], stddevs: dict[str, float] | None = None, maxiter: int = 10
-) -> ConfigDict:
+) -> specs.FullyConnected:
     """The net with pools: weight of each pool's loss, and the size of the perturbations.
 
     Found with `python -m benchmarks.pools` on the last 10,000 training images.
     """
-    spec = net(1e-3, 1e-3, 1e-4)
-    spec.pools.update(weights=weights, stddevs=stddevs or {}, targets="runner_up", batch_size=500,
-                      replaced=0.05, attack_options={"maxiter": maxiter})  # fmt: skip
-    return spec
+    attack_options = {**specs.Pools().attack_options, "maxiter": maxiter}
+    pools = specs.Pools(weights=weights, stddevs=stddevs or {}, targets="runner_up",
+                        batch_size=500, replaced=0.05, attack_options=attack_options)  # fmt: skip
+    return net(1e-3, 1e-3, 1e-4, pools=pools)
 
 
 def get_config(argument: str = ""):
-    config = default.get_config(argument)
-    config.experiment = "adversarial_training"
+    config = default.get_config(argument, "adversarial_training")
     config.title = "Adversarial training on MNIST"
     config.data.name = "mnist"
     config.num_seeds = 5
@@ -50,9 +45,7 @@ def get_config(argument: str = ""):
         "pool per layer": with_pools(dict(zip(LAYERS, (1.0, 0.3, 0.3), strict=True)), stddevs, 5),
         "pool per layer, minimal": with_pools(dict.fromkeys(LAYERS, 0.3)),
     }
-    config.models = ConfigDict(rows)
-    config.model_names = tuple(rows)
-    config.protocols = ConfigDict({"refined": {"refine": True}})
+    default.set_models(config, rows)
     if argument == "quick":
         config.num_seeds = 2
         config.data.num_train = 2000

@@ -7,16 +7,23 @@ from configs import default
 
 
 def get_config(argument: str = ""):
-    config = default.get_config(argument)
+    config = default.get_config(argument, "cross_model")
     config.title = "Tables 1 and 2 on MNIST"
+    train_paper_models(config)
+    if config.quick:
+        config.attack.num_images = 8
+    return config
+
+
+def train_paper_models(config) -> None:
+    """The six models of table 1, trained on MNIST."""
+    default.set_models(config, default.paper_models())
     config.data.name = "mnist"
     config.train.num_epochs = 60
     config.models["AE400-10"].autoencoder.num_epochs = 30
     config.models["AE400-10"].classifier.num_epochs = 150
-    if argument == "quick":
+    if config.quick:
         config.data.num_train = 2000
         config.train.num_epochs = 5
         config.models["AE400-10"].autoencoder.num_epochs = 5
         config.models["AE400-10"].classifier.num_epochs = 5
-        config.attack.num_images = 8
-    return config

@@ -11,18 +11,17 @@ TRAINED_ON = {"FC100-100-10": "P1", "FC123-456-10": "P1", "FC100-100-10'": "P2"}
 
 
 def get_config(argument: str = ""):
-    config = default.get_config(argument)
-    config.experiment = "cross_training_set"
+    config = default.get_config(argument, "cross_training_set")
     config.title = "Tables 3 and 4 on MNIST"
     config.data.name = "mnist"
     config.num_seeds = 5
     decay = (1e-5, 1e-5, 1e-6)
-    config.models = ConfigDict({
+    nets = {
         "FC100-100-10": default.fully_connected((100, 100), *decay),
         "FC123-456-10": default.fully_connected((123, 456), *decay),
         "FC100-100-10'": default.fully_connected((100, 100), *decay),
-    })  # fmt: skip
-    config.model_names = tuple(TRAINED_ON)
+    }
+    default.set_models(config, nets)
     config.trained_on = ConfigDict(TRAINED_ON)
     config.train.num_epochs = 60
     config.noise_stddevs = (0.06, 0.1)  # beside the examples, and beside the amplified ones

@@ -9,15 +9,28 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_example_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    names = {}
-    exec(compile(example, "README.md", "exec"), names)
+    names = run_example(0)
     result, images, labels = names["result"], names["images"], names["labels"]
     assert result.success.all()
     assert (names["logits_fn"](result.adv_images).argmax(axis=-1) == (labels + 1) % 10).all()
     assert result.adv_images.min() >= 0 and result.adv_images.max() <= 1
     change = (result.adv_images - images).reshape(len(images), -1)
     np.testing.assert_allclose(result.distortion, np.sqrt((change**2).mean(axis=1)), rtol=1e-5)
+
+
+def run_example(number: int) -> dict:
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(examples) == 2
+    names = {}
+    exec(compile(examples[number], "README.md", "exec"), names)
+    return names
+
+
+def test_the_solver_s_example_runs():
+    names = run_example(1)
+    # The first problem ends on the upper bound; the others at the minimum, which is flat: x^4.
+    np.testing.assert_allclose(names["params"][:, 0], [1, 2, 2], atol=0.05)
+    assert (np.asarray(names["state"].error) <= 1e-3).all()
 
 
 def test_readme_names_every_config():

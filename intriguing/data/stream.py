@@ -194,3 +194,16 @@ def _decoder(files: Callable[[Sequence[int]], Iterable[Path | BinaryIO]], image_
         return images, readable
 
     return read
+
+
+def thin(source: Source, num: int) -> Source:
+    """`num` images of a source, spread evenly (folders list class after class); 0: all of them."""
+    if not num or num >= len(source.labels):
+        return source
+    kept = np.linspace(0, len(source.labels) - 1, num).round().astype(int)
+    return source._replace(
+        read=lambda indices: source.read(kept[np.asarray(indices)]), labels=source.labels[kept],
+        names=tuple(source.names[index] for index in kept),
+        digest=lambda indices: source.digest(kept[np.asarray(indices)]),
+        listing=f"{source.listing}, {num} of them",
+    )  # fmt: skip

@@ -1,53 +1,15 @@
-"""The table of contents: one function per paper result, (config, workdir, mesh) -> Outcome."""
+"""One experiment per paper result: settings, and a function (settings, workdir, mesh) -> Outcome.
 
-import json
-from pathlib import Path
+Each name is imported when it is first asked for: a config needs the settings, and no network.
+"""
 
-from intriguing import runs, sharding
-from intriguing.errors import InputError
-from intriguing.experiments.adversarial import adversarial_training
-from intriguing.experiments.cars import quocnet_attack
-from intriguing.experiments.check import check_config
-from intriguing.experiments.cross_model import cross_model
-from intriguing.experiments.cross_training_set import cross_training_set
-from intriguing.experiments.outcome import versions, write_outcome
-from intriguing.experiments.spectral import spectral_analysis
-from intriguing.experiments.targeted import targeted_attack
-from intriguing.experiments.unit_analysis import unit_analysis
-from intriguing.experiments.unit_stream import streamed_units
-from intriguing.progress import logger
+import importlib
 
-EXPERIMENTS = {
-    "cross_model": cross_model,  # tables 1 and 2, figure 7
-    "cross_training_set": cross_training_set,  # tables 3 and 4
-    "adversarial_training": adversarial_training,  # section 4.2, beside other regularisers
-    "unit_analysis": unit_analysis,  # figures 1 and 2
-    "streamed_units": streamed_units,  # figures 3 and 4
-    "targeted_attack": targeted_attack,  # figure 5
-    "quocnet_attack": quocnet_attack,  # figure 6
-    "spectral_analysis": spectral_analysis,  # table 5
-}
+_WHERE = {"EXPERIMENTS": "run", "run_experiment": "run"}
+__all__ = ["EXPERIMENTS", "run_experiment"]
 
 
-def run_experiment(
-    config, workdir: Path, num_devices: int | None = None, command: str = ""
-) -> dict:
-    """Runs `config.experiment` in `workdir`, resuming what is there; returns its summary.
-
-    `command` is what the report says that it was made by.
-
-    Raises:
-      InputError: a user's mistake, in one line.
-    """
-    if config.experiment not in EXPERIMENTS:
-        known = ", ".join(EXPERIMENTS)
-        raise InputError(f'config.experiment is "{config.experiment}": it must be one of {known}')
-    check_config(config)
-    # Through JSON: a tuple that was read back from config.json must compare equal.
-    runs.check_workdir(workdir, json.loads(config.to_json()))
-    sharding.use_cores(num_devices)
-    sharding.use_float32()
-    mesh = sharding.make_mesh(num_devices, config.model_devices or None)
-    logger.info("%s in %s, %s", config.experiment, workdir, versions())
-    outcome = EXPERIMENTS[config.experiment](config, workdir, mesh)
-    return write_outcome(config, workdir, outcome, command)
+def __getattr__(name: str):
+    if name not in _WHERE:
+        raise AttributeError(f"module 'intriguing.experiments' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"intriguing.experiments.{_WHERE[name]}"), name)

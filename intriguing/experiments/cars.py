@@ -1,7 +1,6 @@
 """Figure 6: cars that QuocNet recognises, and no longer does; and the reverse."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,50 +8,53 @@ import numpy as np
 
 from intriguing import data, metrics, models, report, runs
 from intriguing.errors import InputError
-from intriguing.experiments import build, tables
+from intriguing.experiments import attacks as _attacks
+from intriguing.experiments import build
 from intriguing.experiments.outcome import Outcome
+from intriguing.experiments.phases import VIEWS, key_for, timed
 from intriguing.models import quocnet
 from intriguing.predict import choose_batch_size, predict
 from intriguing.progress import Progress, logger
-from intriguing.report import charts, figures
+from intriguing.report import Column, Measurement, charts, figures
 from intriguing.training import logistic, rica
 
-VIEWS = 1004  # purpose of a key, beside those of `build`
-NAME = "QuocNet"  # the one network of such a config
 NUM_FILTERS = 160  # shown at most; sparsity leaves many others unused
 
 
-class Scored(NamedTuple):
-    """A classifier on some features: how many there are, and its errors."""
-
-    num_features: int
-    train_error: float
-    test_error: float
-
-
-def quocnet_attack(config, workdir: Path, mesh) -> Outcome:
+def quocnet_attack(settings, workdir: Path, mesh) -> Outcome:
     """Learns filters without labels, a classifier on top of them, and attacks both classes."""
-    if tuple(config.model_names) != (NAME,):
-        raise InputError(f"model_names is {', '.join(config.model_names)}: it must be {NAME} alone")
-    spec, (train_set, test_set) = config.models[NAME], build.load_data(config)
-    test_set = data.take(test_set, slice(config.num_evaluated or None))
+    (name,) = settings.model_names
+    spec, (train_set, test_set) = settings.models[name], build.load_data(settings)
+    test_set = data.take(test_set, slice(settings.num_evaluated or None))
     model = build.quocnet_model(spec, len(train_set.class_names))
-    num_views, max_shift = config.classifier.num_views, config.classifier.max_shift
-    views = make_views(train_set, num_views, max_shift, build.key_for(config, VIEWS))
-    with build.timed(workdir, "learning filters"):
-        filters = build.quocnet_filters(config, NAME, model, views, workdir, mesh)
-    with build.timed(workdir, "classifiers"):
-        classifier, scored = _classify(config, _features_fn(model, filters), views, test_set, NAME)
-        scores = {f"{NAME}, trained" if spec.weights != "random" else f"{NAME}, random": scored}
-        if config.baselines:
-            scores.update(_baselines(config, model, filters, views, test_set, mesh))
+    num_views, max_shift = settings.classifier.num_views, settings.classifier.max_shift
+    views = make_views(train_set, num_views, max_shift, key_for(settings, VIEWS))
+    with timed(workdir, "learning filters"):
+        filters = build.quocnet_filters(settings, name, model, views, workdir, mesh)
+    with timed(workdir, "classifiers"):
+        trained = f"{name}, {'random' if spec.weights == 'random' else 'trained'}"
+        features_fn = _features_fn(model, filters)
+        classifier, records = _classify(settings, features_fn, views, test_set, trained)
+        for other, features_fn in _baselines(settings, model, filters, views, mesh).items():
+            records += _classify(settings, features_fn, views, test_set, other)[1]
     logits_fn = models.logits_fn(model, {"params": {**filters, "classifier": classifier}})
-    attacks = _attack(config, logits_fn, test_set, workdir, mesh)
-    with build.timed(workdir, "tables and figures"):
-        found = [accuracy_table(scores, train_set), attack_table(attacks, test_set.class_names)]
-        shown = [_figure6(config, attacks, test_set, workdir)]
-        shown += _learning_figures(config, filters, train_set, workdir)
-    return Outcome(found, shown, check_claims(*found))
+    attacks = _attack(settings, logits_fn, test_set, workdir, mesh)
+    for label, (_, arrays) in attacks.items():
+        row = turned(label, test_set.class_names)
+        records.append(Measurement("images", len(arrays["success"]), row, settings.protocol))
+        records += _attacks.measure(row, settings.protocol, arrays)
+    with timed(workdir, "tables and figures"):
+        rows = [turned(label, test_set.class_names) for label in attacks]
+        found = [accuracy_table(records, train_set), attack_table(records, rows),
+                 *_attacks.endings_tables(records, rows)]  # fmt: skip
+        shown = [_figure6(settings, attacks, test_set, workdir)]
+        shown += _learning_figures(settings, filters, train_set, workdir)
+    return Outcome(records, found, shown, check_claims(records, rows))
+
+
+def turned(name: str, class_names) -> str:
+    """What is done to the images of a class."""
+    return f"{name} to {' or '.join(other for other in class_names if other != name)}"
 
 
 def make_views(dataset: data.Dataset, num_views: int, max_shift: int, key) -> data.Dataset:
@@ -98,114 +100,118 @@ def _features(features_fn, images, name: str) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _classify(config, features_fn, views, test_set, name: str) -> tuple[dict, Scored]:
+def _classify(settings, features_fn, views, test_set, name: str) -> tuple[dict, list[Measurement]]:
     """A classifier on features of the views of the training images, and its errors."""
     features, test_features = (_features(features_fn, each.images, name)
                                for each in (views, test_set))  # fmt: skip
     classifier = logistic.fit(
-        features, views.labels, len(views.class_names), weight_decay=config.classifier.weight_decay
+        features,
+        views.labels,
+        len(views.class_names),
+        weight_decay=settings.classifier.weight_decay,
     )
 
     def error(features, labels) -> float:
         answers = (features @ classifier["kernel"] + classifier["bias"]).argmax(axis=1)
         return metrics.error_rate(answers, labels)
 
-    num = len(views.labels) // config.classifier.num_views  # the images as they are come first
+    num = len(views.labels) // settings.classifier.num_views  # the images as they are come first
     train_error = error(features[:num], views.labels[:num])
     test_error = error(test_features, test_set.labels)
-    return classifier, Scored(features.shape[1], train_error, test_error)
+    records = [
+        Measurement("features", features.shape[1], name),
+        Measurement("error", train_error, name, on="train", num=num),
+        Measurement("error", test_error, name, on="test", num=len(test_set.labels)),
+    ]
+    return classifier, records
 
 
-def _baselines(config, model, filters, views, test_set, mesh) -> dict[str, Scored]:
+def _baselines(settings, model, filters, views, mesh) -> dict:
+    """Features that nothing was learned for, by name: functions of images."""
+    if not settings.baselines:
+        return {}
     # As long as the learned ones: the floors of the contrast are made for their responses.
-    fresh = rica.init(model, views.images.shape[1:], jax.random.key(config.seed), mesh)
+    fresh = rica.init(model, views.images.shape[1:], jax.random.key(settings.seed), mesh)
     fresh = jax.tree.map(
         lambda old, new: new * jnp.linalg.norm(old) / jnp.linalg.norm(new), filters, fresh
     )
-    scores = {}
-    for name, features_fn in {
-        f"{NAME}, random filters": _features_fn(model, fresh),
-        "16x16 pixels": small_pixels,
-    }.items():
-        scores[name] = _classify(config, features_fn, views, test_set, name)[1]
-    return scores
+    (name,) = settings.model_names
+    return {f"{name}, random filters": _features_fn(model, fresh), "16x16 pixels": small_pixels}
 
 
-def _attack(config, logits_fn, test_set, workdir: Path, mesh) -> dict[str, tuple]:
+def _attack(settings, logits_fn, test_set, workdir: Path, mesh) -> dict[str, tuple]:
     """Attacks images of each class that are recognised: {class name: (images, arrays)}."""
-    with build.timed(workdir, "classifying"):
+    with timed(workdir, "classifying"):
         right = predict(logits_fn, test_set.images) == test_set.labels
     attacks = {}
     for label, name in enumerate(test_set.class_names):
         chosen = data.take(test_set, np.flatnonzero(right & (test_set.labels == label)))
-        wanted = config.attack.num_images  # 0: all of them
+        wanted = settings.attack.num_images  # 0: all of them
         if len(chosen.images) < wanted:
             logger.warning("%s: %d images are recognised, fewer than attack.num_images (%d)",
                            name, len(chosen.images), wanted)  # fmt: skip
         if not len(chosen.images):
             continue
-        (arrays,) = build.attack_all(config, {name: logits_fn}, chosen, workdir, mesh).values()
+        (arrays,) = _attacks.attack_all(settings, {name: logits_fn}, chosen, workdir, mesh).values()
         attacks[name] = data.take(chosen, slice(wanted or None)), arrays[name]
     if not attacks:
-        raise InputError(f"{NAME} has none of the {len(right)} test images right")
+        raise InputError(
+            f"{settings.model_names[0]} has none of the {len(right)} test images right"
+        )
     return attacks
 
 
-def accuracy_table(scores: dict[str, Scored], train_set) -> report.Table:
+def accuracy_table(records, train_set) -> report.Table:
     """What each kind of features is worth."""
-    return report.Table(
+    errors = [Column(f"{on}_error", "percent", {"metric": "error", "on": on})
+              for on in ("train", "test")]  # fmt: skip
+    return report.view(
+        records,
+        {each.model: {"model": each.model} for each in report.select(records, metric="features")},
+        [Column("features", "count", {"metric": "features"}), *errors],
         name="accuracy",
         title="Logistic regression on frozen features",
-        columns=("features", "train_error", "test_error"),
-        rows={name: list(scored) for name, scored in scores.items()},
-        kinds=("count", "percent", "percent"),
         note=f"Trained on {len(train_set.labels):,} labelled images.",
     )
 
 
-def attack_table(attacks, class_names) -> report.Table:
+def attack_table(records, rows) -> report.Table:
     """Success and distortion per class of the original."""
-    rows = {}
-    for name, (chosen, arrays) in attacks.items():
-        others = " or ".join(other for other in class_names if other != name)
-        rows[f"{name} to {others}"] = [
-            len(chosen.images), float(arrays["success"].mean()), tables.mean_distortion(arrays),
-            float(arrays["num_evals"].mean()),
-        ]  # fmt: skip
-    return report.Table(
+    names = {"images": ("images", "count"), "success": ("success", "percent"),
+             "distortion": ("av_distortion", "distortion"),
+             "evaluations": ("evaluations", "number")}  # fmt: skip
+    return report.view(
+        records,
+        {row: {"model": row} for row in rows},
+        [Column(name, kind, {"metric": metric}) for metric, (name, kind) in names.items()],
         name="figure6",
         title="Figure 6: images that the network no longer recognises",
-        columns=("images", "success", "av_distortion", "evaluations"),
-        rows=rows,
-        kinds=("count", "percent", "distortion", "number"),
         note="The paper shows examples and gives no number.",
     )
 
 
-def check_claims(accuracy: report.Table, attacked: report.Table) -> list[report.Claim]:
+def check_claims(records, rows) -> list[report.Claim]:
     """What figure 6 shows, and what learning without labels is worth."""
-    column = attacked.columns.index("success")
-    claims = [
-        report.Claim(f"Every image can be turned: {row}.", f"{values[column]:.1%}",
-                     values[column] == 1)
-        for row, values in attacked.rows.items()
-    ]  # fmt: skip
-    errors = {name: row[accuracy.columns.index("test_error")]
-              for name, row in accuracy.rows.items()}  # fmt: skip
-    ours, *others = errors
+    claims = []
+    for row in rows:
+        success = report.value(records, metric="success", model=row)
+        claim = f"Every image can be turned: {row}."
+        claims.append(report.Claim(claim, f"{success:.1%}", success == 1))
+    tested = report.select(records, metric="error", on="test")
+    ours, *others = tested
     if others:
         claims.append(report.Claim(
             "Features learned without labels beat pixels and random filters.",
-            "; ".join(f"{name} {1 - error:.1%} right" for name, error in errors.items()),
-            errors[ours] < min(errors[other] for other in others),
+            "; ".join(f"{each.model} {1 - each.value:.1%} right" for each in tested),
+            ours.value < min(each.value for each in others),
         ))  # fmt: skip
     return claims
 
 
-def _figure6(config, attacks, test_set, workdir: Path):
+def _figure6(settings, attacks, test_set, workdir: Path):
     groups = []
     for name, (chosen, arrays) in attacks.items():
-        rows = np.flatnonzero(arrays["success"])[: config.num_shown]
+        rows = np.flatnonzero(arrays["success"])[: settings.num_shown]
         images, adv = chosen.images[rows], arrays["adv_images"][rows]
         answers = [test_set.class_names[label] for label in arrays["target_labels"][rows]]
         difference = np.abs(adv - images)
@@ -217,33 +223,34 @@ def _figure6(config, attacks, test_set, workdir: Path):
                              [f"times {factor:.0f}" for factor in factors.ravel()]),
         ]))  # fmt: skip
     path = workdir / "figures" / "figure6.png"
-    figures.image_grid(path, groups, f"Figure 6: {NAME}")
+    figures.image_grid(path, groups, f"Figure 6: {settings.model_names[0]}")
     return path, (
         "Figure 6: images that are recognised, adversarial ones that are not (what the network "
         "calls them beneath each), and the absolute difference, magnified until its largest is 1."
     )
 
 
-def _learning_figures(config, filters, train_set, workdir: Path) -> list:
+def _learning_figures(settings, filters, train_set, workdir: Path) -> list:
     """First-stage filters at some positions; the cost of each stage as it learned."""
-    kernel, spec = np.asarray(filters["stage1"]["kernel"]), config.models[NAME]
+    (name,) = settings.model_names
+    kernel, spec = np.asarray(filters["stage1"]["kernel"]), settings.models[name]
     middles = (np.arange(1, 5) * len(kernel)) // 5  # a grid of positions away from the edges
     weights = kernel[np.ix_(middles, middles)].reshape(-1, kernel.shape[-1])
     longest = np.argsort(-np.linalg.norm(weights, axis=1), kind="stable")[:NUM_FILTERS]
     path = workdir / "figures" / "filters.png"
     shape = (spec.field[0], spec.field[0], train_set.images.shape[-1])
-    figures.filters(path, weights[longest].T, shape, f"{NAME}: filters of the first stage")
+    figures.filters(path, weights[longest].T, shape, f"{name}: filters of the first stage")
     shown = [(path, f"The {len(longest)} longest of the filters that the first stage has at 16 "
               "positions, each scaled on its own; zero is grey.")]  # fmt: skip
     learned = {}
     for line in runs.read_metrics(workdir / "metrics.jsonl"):
         for key, value in line.items():
-            if key.startswith(f"train/{NAME}/"):
+            if key.startswith(f"train/{name}/"):
                 learned.setdefault(key.rpartition("/")[2], {})[line["step"]] = value
     if learned:
         steps = sorted(next(iter(learned.values())))
-        lines = [charts.Line(name, [found[step] / found[steps[0]] for step in steps])
-                 for name, found in learned.items()]  # fmt: skip
+        lines = [charts.Line(stage, [found[step] / found[steps[0]] for step in steps])
+                 for stage, found in learned.items()]  # fmt: skip
         path = workdir / "figures" / "learning.png"
         charts.curves(path, steps, {"": lines}, "Learning without labels", "step",
                       "cost, of that at the start")  # fmt: skip

@@ -8,105 +8,79 @@ import numpy as np
 from intriguing import data, metrics, report
 from intriguing.analysis import transfer
 from intriguing.attack import baselines
+from intriguing.experiments import attacks as _attacks
 from intriguing.experiments import build, tables
 from intriguing.experiments.outcome import Outcome
-from intriguing.predict import predict
-from intriguing.report import charts
+from intriguing.experiments.phases import DIRECTIONS, NOISE, SPLIT, key_for, timed
+from intriguing.report import Column, Measurement, charts
+
+CAPTION = (
+    "Error that examples made for one model induce in the others (test set), against the stddev "
+    "that they are amplified to (before clipping to the box); dashed: a random direction of the "
+    "same stddev. Mean over the seeds."
+)
+RANDOM = "random direction"
 
 
-def cross_training_set(config, workdir: Path, mesh) -> Outcome:
-    """Trains `config.models` on the half that `config.trained_on` names; attacks the test set.
+def cross_training_set(settings, workdir: Path, mesh) -> Outcome:
+    """Trains the networks on the half that `settings.trained_on` names; attacks the test set.
 
-    Everything is done `config.num_seeds` times: other halves, other initial weights.
+    Everything is done `settings.num_seeds` times: other halves, other initial weights.
     """
-    train_set, test_set = build.load_data(config)
-    names, seeds = config.model_names, range(config.num_seeds)
-    halves = [split_in_two(config, train_set, seed) for seed in seeds]
-    with build.timed(workdir, "training"):
+    train_set, test_set = build.load_data(settings)
+    names, seeds = settings.model_names, range(settings.num_seeds)
+    halves = [split_in_two(settings, train_set, seed) for seed in seeds]
+    labels = {(name, seed): tables.label_of(name, seed) for seed in seeds for name in names}
+    with timed(workdir, "training"):
         jobs = [
-            build.Job(
-                name, halves[seed][config.trained_on[name]], seed, tables.label_of(name, seed)
-            )
-            for seed in seeds
-            for name in names
+            build.Job(name, halves[seed][settings.trained_on[name]], seed, label)
+            for (name, seed), label in labels.items()
         ]
-        trained = build.train_models(config, jobs, workdir, mesh)
+        trained = build.train_models(settings, jobs, workdir, mesh)
         victims = {job.label: model.logits_fn for job, model in zip(jobs, trained, strict=True)}
-    attacks = build.attack_all(config, victims, test_set, workdir, mesh)
-    with build.timed(workdir, "tables and figures"):
-        victims = [{name: victims[tables.label_of(name, seed)] for name in names} for seed in seeds]
-        attacks = {
-            protocol: [
-                {name: found[tables.label_of(name, seed)] for name in names} for seed in seeds
-            ]
-            for protocol, found in attacks.items()
-        }
-        third = table3(victims, attacks, halves, test_set, config)
-        crossed = [
-            table4(victims, attacks[protocol], test_set, config, protocol) for protocol in attacks
-        ]
-        curve = amplification(victims, attacks[list(config.protocols)[-1]], test_set, config)
+    attacks = _attacks.attack_all(settings, victims, test_set, workdir, mesh)
+    with timed(workdir, "tables and figures"):
+        records = []
+        for seed in seeds:
+            nets = {name: victims[labels[name, seed]] for name in names}
+            found = {
+                protocol: {name: attacks[protocol][labels[name, seed]] for name in names}
+                for protocol in attacks
+            }
+            parts = {**halves[seed], "test": test_set}
+            records.append(
+                [
+                    *measure(settings, nets, found, parts),
+                    *measure_transfer(settings, nets, found, test_set, seed),
+                    *measure_curve(settings, nets, found, test_set, seed),
+                ]
+            )
+        records = report.over_seeds(records)
+        crossed = [table4(records, settings, protocol) for protocol in attacks]
+        curve, third = curve_table(records, settings), table3(records, settings)
         path = workdir / "figures" / "amplification.png"
-        draw_amplification(path, curve, config)
-    caption = (
-        "Error that examples made for one model induce in the others (test set), against the "
-        "stddev that they are amplified to (before clipping to the box); dashed: a random "
-        "direction of the same stddev. Mean over the seeds."
-    )
-    claims = check_claims(third, crossed[0], config)
-    return Outcome([third, *crossed, curve], [(path, caption)], claims)
+        draw_amplification(path, curve, settings)
+        ended = _attacks.endings_tables(records, names)
+    found = [third, *crossed, curve, *ended]
+    return Outcome(records, found, [(path, CAPTION)], check_claims(records, settings))
 
 
-def split_in_two(config, dataset: data.Dataset, seed: int) -> dict[str, data.Dataset]:
+def split_in_two(settings, dataset: data.Dataset, seed: int) -> dict[str, data.Dataset]:
     """P1 and P2: the halves of a random permutation of the training set."""
-    key = build.key_for(config, build.SPLIT, seed)
+    key = key_for(settings, SPLIT, seed)
     order = np.asarray(jax.random.permutation(key, len(dataset.labels)))
     middle = len(order) // 2
     return {"P1": data.take(dataset, order[:middle]), "P2": data.take(dataset, order[middle:])}
 
 
-def table3(victims, attacks, halves, test_set, config) -> report.Table:
-    """Errors on both halves and the test set, and the distortions under each protocol."""
-    found = []
-    for seed, models in enumerate(victims):
-        parts = (halves[seed]["P1"], halves[seed]["P2"], test_set)
-        rows = {}
-        for name, logits_fn in models.items():
-            errors = [
-                metrics.error_rate(predict(logits_fn, part.images), part.labels) for part in parts
-            ]
-            arrays = [attacks[protocol][seed][name] for protocol in config.protocols]
-            rows[name] = [
-                *errors,
-                *map(tables.mean_distortion, arrays),
-                *(float(each["success"].mean()) for each in arrays),
-            ]
-        found.append(rows)
-    rows, spread = tables.over_seeds(found)
-    first, *others = config.protocols
-    paper = report.paper_table("table3")
-    num = len(config.protocols)
-    return report.Table(
-        name="table3",
-        title=f"Table 3: models trained on disjoint halves ({config.data.name})",
-        columns=("error_P1", "error_P2", "test_error", "av_min_distortion",
-                 *(f"av_min_distortion, {protocol}" for protocol in others),
-                 *(f"success, {protocol}" for protocol in config.protocols)),
-        rows=rows,
-        kinds=(*["percent"] * 3, *["distortion"] * num, *["percent"] * num),
-        note=f"{trained_on(config)} The first {len(arrays[0]['success']):,} test images are "
-        f"attacked, targets: {config.attack.targets}. {tables.describe_protocols(config)} The "
-        f"first distortion is that of protocol {first}. {tables.describe_seeds(config)}",
-        paper=paper["rows"],
-        paper_columns=tuple(paper["columns"]),
-        spread=spread,
-    )  # fmt: skip
-
-
-def trained_on(config) -> str:
-    """A sentence that says which model saw which half."""
-    return ", ".join(f"{name} is trained on {config.trained_on[name]}"
-                     for name in config.model_names) + "."  # fmt: skip
+def measure(settings, victims, attacks, parts) -> list[Measurement]:
+    """Errors on both halves and the test set, and how the attacks went, of one seed."""
+    records = []
+    for name, logits_fn in victims.items():
+        records += tables.measure_errors(name, logits_fn, parts)
+        for protocol in settings.protocols:
+            records += _attacks.measure(name, protocol, attacks[protocol][name])
+    return records
 
 
 def random_row(name: str) -> str:
@@ -114,42 +88,34 @@ def random_row(name: str) -> str:
     return f"random direction, norm of {name}"
 
 
-def table4(victims, attacks, test_set, config, protocol) -> report.Table:
-    """Errors that examples made for each model, amplified ones, and noise induce in every model."""
-    paper = report.paper_table("table4")
-    rows, spread = tables.over_seeds([
-        one_table4(models, attacks[seed], test_set, seed, config)
-        for seed, models in enumerate(victims)
-    ])  # fmt: skip
-    is_first = protocol == next(iter(config.protocols))
-    return report.Table(
-        name="table4" if is_first else f"table4_{protocol}",
-        title=f"Table 4: generalisation to models of other training sets, protocol {protocol} "
-        f"({config.data.name})",
-        columns=(*config.model_names, "av_distortion"),
-        rows=rows,
-        kinds=(*["percent"] * len(config.model_names), "distortion"),
-        note="Row: made for; column: error induced in, over all attacked test images. Amplified: "
-        "scaled to the stddev, then clipped to the box, after which the average distortion is as "
-        "the last column says. A random direction has, image by image, the norm of the adversarial "
-        f"change; it and the noise are not clipped. {tables.describe_seeds(config)}",
-        paper=tables.paper_rows(paper["rows"]),
-        paper_columns=tuple(paper["columns"]),
-        spread=spread,
+def measure_transfer(settings, victims, attacks, test_set, seed: int) -> list[Measurement]:
+    """What examples made for each network, amplified ones, and noise induce in every network."""
+    records = []
+    for protocol in settings.protocols:
+        sets, images, labels = _image_sets(settings, attacks[protocol], test_set, seed)
+        errors, _ = transfer.transfer_table(victims, sets, images, labels)
+        for on, changed in sets.items():
+            shown = np.asarray(changed() if callable(changed) else changed)
+            size = float(metrics.distortion(images, shown).mean())
+            about = {"protocol": protocol, "on": on, "num": len(labels)}
+            records += [
+                Measurement("transfer_error", error, victim, **about)
+                for victim, error in zip(victims, errors[on], strict=True)
+            ]
+            records.append(Measurement("size", size, **about))
+    return records
+
+
+def _image_sets(settings, attacks, test_set, seed: int):
+    """Changed images by what made them, the rows of table 4; the clean ones, and their labels."""
+    num = len(next(iter(attacks.values()))["success"])
+    images, labels = test_set.images[:num], test_set.labels[:num]
+    indices, stddev = np.arange(num), settings.amplified_stddev
+    noise_key, key = (key_for(settings, purpose, seed) for purpose in (NOISE, DIRECTIONS))
+    small, large = (
+        {tables.noise_row(level): baselines.gaussian_noise(noise_key, indices, images, level)}
+        for level in settings.noise_stddevs
     )
-
-
-def one_table4(victims, attacks, test_set, seed: int, config) -> dict[str, list[float]]:
-    """The rows of table 4 for one seed."""
-    num_images = len(next(iter(attacks.values()))["success"])
-    images, labels = test_set.images[:num_images], test_set.labels[:num_images]
-    indices, stddev = np.arange(num_images), config.amplified_stddev
-    noise_key = build.key_for(config, build.NOISE, seed)
-    small, large = [
-        (tables.noise_row(level), baselines.gaussian_noise(noise_key, indices, images, level))
-        for level in config.noise_stddevs
-    ]
-    key = build.key_for(config, build.DIRECTIONS, seed)
     sets = {name: lambda found=arrays: found["adv_images"] for name, arrays in attacks.items()}
     sets |= {
         random_row(name): baselines.random_directions(
@@ -157,124 +123,164 @@ def one_table4(victims, attacks, test_set, seed: int, config) -> dict[str, list[
         )
         for name, arrays in attacks.items()
     }
-    sets |= dict([small])
+    sets |= small
     sets |= {
         tables.amplified_row(name, stddev): lambda found=arrays: baselines.amplify(
             images, found["adv_images"], stddev
         )
         for name, arrays in attacks.items()
     }
-    sets |= dict([large])
-    errors, _ = transfer.transfer_table(victims, sets, images, labels)
-    return {name: [*errors[name], _distortion(images, changed)] for name, changed in sets.items()}
+    return sets | large, images, labels
 
 
-def _distortion(images, changed) -> float:
-    """Mean distortion of one of the sets that `transfer_table` takes."""
-    changed = np.asarray(changed() if callable(changed) else changed)
-    return float(metrics.distortion(images, changed).mean())
+def measure_curve(settings, victims, attacks, test_set, seed: int) -> list[Measurement]:
+    """Error in each network against the stddev that examples made for each are scaled to."""
+    attacks = attacks[list(settings.protocols)[-1]]
+    num = len(next(iter(attacks.values()))["success"])
+    images, labels, records = test_set.images[:num], test_set.labels[:num], []
+    key = key_for(settings, DIRECTIONS, seed)
+    changes = {
+        name: lambda stddev, arrays=arrays: baselines.amplify(images, arrays["adv_images"], stddev)
+        for name, arrays in attacks.items()
+    }
+    changes[RANDOM] = lambda stddev: baselines.random_directions(
+        key, np.arange(num), images, np.full(num, stddev, np.float32)
+    )
+    for made_for, change in changes.items():
+        sets = {f"{stddev:g}": change(stddev) for stddev in settings.curve_stddevs}
+        errors, _ = transfer.transfer_table(victims, sets, images, labels)
+        records += [
+            Measurement("amplified_error", error, victim, on=made_for, at=stddev, num=num)
+            for stddev, found in errors.items()
+            for victim, error in zip(victims, found, strict=True)
+        ]
+    return records
 
 
-def amplification(victims, attacks, test_set, config) -> report.Table:
-    """Error in each model against the stddev that examples made for each model are scaled to."""
-    num_images = len(next(iter(attacks[0].values()))["success"])
-    images, labels = test_set.images[:num_images], test_set.labels[:num_images]
-    found = []
-    for seed, models in enumerate(victims):
-        key = build.key_for(config, build.DIRECTIONS, seed)
-        changed = {
-            name: lambda stddev, arrays=arrays: baselines.amplify(
-                images, arrays["adv_images"], stddev
-            )
-            for name, arrays in attacks[seed].items()
-        }
-        changed["random direction"] = lambda stddev, key=key: baselines.random_directions(
-            key, np.arange(num_images), images, np.full(num_images, stddev, np.float32)
-        )
-        rows = {}
-        for made_for, change in changed.items():
-            sets = {stddev: change(stddev) for stddev in config.curve_stddevs}
-            errors, _ = transfer.transfer_table(models, sets, images, labels)
-            for column, name in enumerate(models):
-                rows[f"{made_for} in {name}"] = [errors[stddev][column] for stddev in sets]
-        found.append(rows)
-    rows, spread = tables.over_seeds(found)
-    return report.Table(
-        name="amplification",
-        title=f"Error induced, against the stddev of the change ({config.data.name})",
-        columns=tuple(f"{stddev:g}" for stddev in config.curve_stddevs),
-        rows=rows,
-        kinds=("percent",) * len(config.curve_stddevs),
-        note="Row: examples made for a model, tried in a model; column: stddev that they are "
-        f"scaled to before they are clipped to the box. {tables.describe_seeds(config)}",
-        spread=spread,
+def table3(records, settings) -> report.Table:
+    """Errors on both halves and the test set, and the distortions under each protocol."""
+    first, *_ = settings.protocols
+    names = {"P1": "error_P1", "P2": "error_P2", "test": "test_error"}
+    errors = [Column(name, "percent", {"metric": "error", "on": on}) for on, name in names.items()]
+    distortions, success = tables.attack_columns(list(settings.protocols))
+    paper, num = report.paper_table("table3"), report.select(records, metric="success")[0].num
+    return report.view(
+        records,
+        {name: {"model": name} for name in settings.model_names},
+        [*errors, *distortions, *success],
+        name="table3",
+        title=f"Table 3: models trained on disjoint halves ({settings.data.name})",
+        note=f"{trained_on(settings)} The first {num:,} test images are "
+        f"attacked, targets: {settings.attack.targets}. {tables.describe_protocols(settings)} The "
+        f"first distortion is that of protocol {first}. "
+        f"{tables.describe_seeds(settings.num_seeds)}",
+        paper=paper["rows"],
+        paper_columns=tuple(paper["columns"]),
     )
 
 
-def draw_amplification(path: Path, curve: report.Table, config) -> None:
+def trained_on(settings) -> str:
+    """A sentence that says which model saw which half."""
+    return ", ".join(f"{name} is trained on {settings.trained_on[name]}"
+                     for name in settings.model_names) + "."  # fmt: skip
+
+
+def table4(records, settings, protocol: str) -> report.Table:
+    """Errors that examples made for each model, amplified ones, and noise induce in every model."""
+    paper, is_first = report.paper_table("table4"), protocol == next(iter(settings.protocols))
+    columns = [Column(name, "percent", {"metric": "transfer_error", "model": name})
+               for name in settings.model_names]  # fmt: skip
+    columns.append(Column("av_distortion", "distortion", {"metric": "size"}))
+    rows = [each.on for each in report.select(records, metric="size", protocol=protocol)]
+    return report.view(
+        records,
+        {row: {"on": row, "protocol": protocol} for row in rows},
+        columns,
+        name="table4" if is_first else f"table4_{protocol}",
+        title=f"Table 4: generalisation to models of other training sets, protocol {protocol} "
+        f"({settings.data.name})",
+        note="Row: made for; column: error induced in, over all attacked test images. Amplified: "
+        "scaled to the stddev, then clipped to the box, after which the average distortion is as "
+        "the last column says. A random direction has, image by image, the norm of the adversarial "
+        f"change; it and the noise are not clipped. {tables.describe_seeds(settings.num_seeds)}",
+        paper=tables.paper_rows(paper["rows"]),
+        paper_columns=tuple(paper["columns"]),
+    )
+
+
+def curve_table(records, settings) -> report.Table:
+    """Error in each model against the stddev that examples made for each model are scaled to."""
+    names = settings.model_names
+    rows = [(made_for, victim) for made_for in (*names, RANDOM) for victim in names]
+    return report.view(
+        report.select(records, metric="amplified_error"),
+        {f"{made_for} in {victim}": {"on": made_for, "model": victim} for made_for, victim in rows},
+        [Column(f"{stddev:g}", "percent", {"at": f"{stddev:g}"})
+         for stddev in settings.curve_stddevs],
+        name="amplification",
+        title=f"Error induced, against the stddev of the change ({settings.data.name})",
+        note="Row: examples made for a model, tried in a model; column: stddev that they are "
+        "scaled to before they are clipped to the box. "
+        f"{tables.describe_seeds(settings.num_seeds)}",
+    )  # fmt: skip
+
+
+def draw_amplification(path: Path, curve: report.Table, settings) -> None:
     """A panel per model that examples were made for, a line per model they were tried in."""
-    spread = curve.spread or {}
-    panels = {}
-    for made_for in config.model_names:
+    spread, names, panels = curve.spread or {}, settings.model_names, {}
+    for made_for in names:
+        rows = {name: f"{made_for} in {name}" for name in names}
         lines = [
-            charts.Line(f"in {name}", curve.rows[f"{made_for} in {name}"],
-                         spread.get(f"{made_for} in {name}"))
-            for name in config.model_names
-        ]  # fmt: skip
+            charts.Line(f"in {name}", curve.rows[row], spread.get(row))
+            for name, row in rows.items()
+        ]
         lines += [
-            charts.Line("" if i else "random direction",
-                         curve.rows[f"random direction in {name}"], dashed=True)
-            for i, name in enumerate(config.model_names)
-        ]  # fmt: skip
-        panels[f"made for {made_for}, on {config.trained_on[made_for]}"] = lines
-    charts.curves(path, config.curve_stddevs, panels, "Transfer against amplification",
-                   "stddev of the change, before clipping", "error")  # fmt: skip
+            charts.Line("" if i else RANDOM, curve.rows[f"{RANDOM} in {name}"], dashed=True)
+            for i, name in enumerate(names)
+        ]
+        panels[f"made for {made_for}, on {settings.trained_on[made_for]}"] = lines
+    charts.curves(path, settings.curve_stddevs, panels, "Transfer against amplification",
+                  "stddev of the change, before clipping", "error")  # fmt: skip
 
 
-def check_claims(third: report.Table, crossed: report.Table, config) -> list[report.Claim]:
+def check_claims(records, settings) -> list[report.Claim]:
     """The paper's sentences about tables 3 and 4, decided by the means over the seeds."""
-    names, stddev = list(config.model_names), config.amplified_stddev
-    noise = tables.noise_row(config.noise_stddevs[-1])
-    pairs = [(row, column) for row in names for column in names if row != column]
+    names, stddev = settings.model_names, settings.amplified_stddev
+    pairs, protocol = tables.find_pairs(names), next(iter(settings.protocols))
 
-    def error(row: str, column: str) -> float:
-        return crossed.rows[row][names.index(column)]
+    def error(made_for: str, victim: str) -> float:
+        return report.value(
+            records, metric="transfer_error", on=made_for, model=victim, protocol=protocol
+        )
 
-    plain = [pair for pair in pairs if error(*pair) > error(random_row(pair[0]), pair[1])]
-    amplified = [
-        (row, column)
-        for row, column in pairs
-        if error(tables.amplified_row(row, stddev), column) > error(noise, column)
-    ]
+    def amplified(pair: tuple[str, str]) -> float:
+        return error(tables.amplified_row(pair[0], stddev), pair[1])
+
+    noise = tables.noise_row(settings.noise_stddevs[-1])
+    num_plain = sum(error(*pair) > error(random_row(pair[0]), pair[1]) for pair in pairs)
+    num_amplified = sum(amplified(pair) > error(noise, pair[1]) for pair in pairs)
     mean = metrics.mean([error(*pair) for pair in pairs])
     control = metrics.mean([error(random_row(row), column) for row, column in pairs])
-    same = [p for p in pairs if config.trained_on[p[0]] == config.trained_on[p[1]]]
-    other = [p for p in pairs if p not in same]
-    means = [
-        metrics.mean([error(tables.amplified_row(row, stddev), column) for row, column in group])
-        for group in (same, other)
-    ]
-    success = [
-        row[third.columns.index(f"success, {protocol}")]
-        for row in third.rows.values()
-        for protocol in config.protocols
-    ]
+    halves = settings.trained_on
+    same = [pair for pair in pairs if halves[pair[0]] == halves[pair[1]]]
+    other = [pair for pair in pairs if pair not in same]
+    means = [metrics.mean([amplified(pair) for pair in group]) for group in (same, other)]
+    least = min(tables.least_success(records).values())
     return [
         report.Claim(
             "Every test image has an adversarial example for every model (success 100%).",
-            f"least success {min(success):.2%}", min(success) == 1,
+            f"least success {least:.2%}", least == 1,
         ),
         report.Claim(
             "Examples made for one model are harder for the others than random directions of the "
             "same norm, also for a model of a disjoint training set.",
-            f"in {len(plain)} of {len(pairs)} pairs; mean error {mean:.2%} against {control:.2%}",
-            len(plain) == len(pairs) if pairs else None,
+            f"in {num_plain} of {len(pairs)} pairs; mean error {mean:.2%} against {control:.2%}",
+            tables.all_of(num_plain, pairs),
         ),
         report.Claim(
             f"Amplified to stddev {stddev:g}, they are far harder than Gaussian noise of that "
             "stddev.",
-            f"in {len(amplified)} of {len(pairs)} pairs",
-            len(amplified) == len(pairs) if pairs else None,
+            f"in {num_amplified} of {len(pairs)} pairs", tables.all_of(num_amplified, pairs),
         ),
         report.Claim(
             "They remain hard for models of a disjoint training set, though less than for another "

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from intriguing import report, runs
-from intriguing.experiments.build import seconds_per_phase
+from intriguing.experiments.phases import seconds_per_phase
 from intriguing.report import html
 
 QUICK = "These are not results: the run was :quick, on a small subset."
@@ -17,9 +17,11 @@ QUICK = "These are not results: the run was :quick, on a small subset."
 class Outcome(NamedTuple):
     """What an experiment found.
 
-    Fields: `tables`; `figures`, (path of a PNG file, caption); `claims`, put to the test.
+    Fields: `records`, all that was measured; `tables`, views of them; `figures`, (path of a PNG
+    file, caption); `claims`, put to the test.
     """
 
+    records: list[report.Measurement]
     tables: list[report.Table]
     figures: list[tuple[Path, str]]
     claims: list[report.Claim]
@@ -36,26 +38,27 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_outcome(config, workdir: Path, outcome: Outcome, command: str) -> dict:
+def write_outcome(settings, workdir: Path, outcome: Outcome, command: str) -> dict:
     """Writes tables, report.html and summary.json; returns the summary, and prints the tables."""
     seconds = seconds_per_phase(workdir)
     facts = {
         "command": command,
-        "seed": config.seed,
+        "seed": settings.seed,
         **versions(),
         "seconds": f"{sum(seconds.values()):.0f} in all",
         **{f"seconds: {phase}": f"{value:.1f}" for phase, value in seconds.items()},
     }
-    tables, figures, claims = outcome
+    records, tables, figures, claims = outcome
     report.write_tables(workdir, tables)
-    title = config.title or tables[0].title
-    notice = QUICK if config.quick else ""
+    title = settings.title or tables[0].title
+    notice = QUICK if settings.quick else ""
     html.write_report(workdir, title, tables, figures, facts, claims, notice)
     shown = [[path.relative_to(workdir).as_posix(), caption] for path, caption in figures]
     about = {
-        "experiment": config.experiment, "title": title, "command": command,
-        "quick": config.quick, "versions": versions(), "seconds": seconds, "figures": shown,
+        "experiment": settings.experiment, "title": title, "command": command,
+        "quick": settings.quick, "versions": versions(), "seconds": seconds, "figures": shown,
         "claims": [claim._asdict() for claim in claims],
+        "measurements": report.to_dicts(records),
     }  # fmt: skip
     summary = report.merge_summary(about, tables)
     runs.write_summary(workdir / "summary.json", summary)

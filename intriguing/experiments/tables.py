@@ -1,40 +1,64 @@
-"""What the tables of several experiments share: names of rows, means, notes."""
+"""What the tables of several experiments share: names of rows, notes, columns."""
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Mapping, Sequence
 
 from intriguing import metrics, report
-from intriguing.experiments import build
+from intriguing.predict import predict
+from intriguing.report import Column, Measurement
 
 
-def describe_seeds(config) -> str:
+def describe_seeds(num_seeds: int) -> str:
     """A sentence on what a cell is, for the notes of tables."""
-    if config.num_seeds == 1:
+    if num_seeds == 1:
         return "One seed."
-    return f"Cells: mean ± standard deviation over {config.num_seeds} seeds."
+    return f"Cells: mean ± standard deviation over {num_seeds} seeds."
 
 
-def mean_distortion(arrays) -> float:
-    """Mean distortion over the attacks that succeeded."""
-    return metrics.mean(arrays["distortion"], where=arrays["success"])
-
-
-def describe_protocols(config) -> str:
+def describe_protocols(settings) -> str:
     """A sentence per protocol for the notes of tables."""
     sentences = []
-    for protocol in config.protocols:
-        options = build.attack_options(config, protocol)
-        refined = "then refined" if options["refine"] else "no refinement"
-        tried = f"up to {options['num_penalties']} values of c"
-        steps = f"{options['maxiter']} evaluations each"
+    for protocol in settings.protocols:
+        spec = settings.attack_by(protocol)
+        refined = "then refined" if spec.refine else "no refinement"
+        tried = f"up to {spec.num_penalties} values of c"
+        steps = f"{spec.maxiter} evaluations each"
         sentences.append(f"Protocol {protocol}: {tried}, {steps}, {refined}.")
     return " ".join(sentences)
+
+
+def attack_columns(protocols: Sequence[str]) -> tuple[list[Column], list[Column]]:
+    """Distortion and success, a column each per protocol; the first one's distortion is the
+    paper's column.
+    """
+    distortions = [
+        Column("av_min_distortion" + (f", {protocol}" if i else ""), "distortion",
+               {"metric": "distortion", "protocol": protocol})
+        for i, protocol in enumerate(protocols)
+    ]  # fmt: skip
+    success = [
+        Column(f"success, {protocol}", "percent", {"metric": "success", "protocol": protocol})
+        for protocol in protocols
+    ]
+    return distortions, success
+
+
+def measure_errors(name: str, logits_fn, parts: Mapping[str, object]) -> list[Measurement]:
+    """Error rate of a network on data sets, by what those are called."""
+    return [
+        Measurement("error", metrics.error_rate(predict(logits_fn, part.images), part.labels), name,
+                    on=on, num=len(part.labels))
+        for on, part in parts.items()
+    ]  # fmt: skip
 
 
 def noise_row(stddev: float) -> str:
     """The paper's name for a row of Gaussian noise."""
     return f"Gaussian noise, stddev {stddev:g}"
+
+
+def amplified_row(name: str, stddev: float) -> str:
+    """The paper's name for a row of amplified examples."""
+    return f"{name}, amplified to stddev {stddev:g}"
 
 
 def paper_rows(rows: dict) -> dict:
@@ -46,30 +70,25 @@ def paper_rows(rows: dict) -> dict:
     }
 
 
-def noise_error(table: report.Table, row: str, column: str) -> float:
-    """Error that the weakest noise with at least the row's distortion induces in a column."""
-    distortion, index = table.columns.index("av_distortion"), table.columns.index(column)
-    noise = {values[distortion]: values[index] for name, values in table.rows.items()
-             if name.startswith("Gaussian")}  # fmt: skip
-    enough = [stddev for stddev in noise if stddev >= table.rows[row][distortion]]
-    return noise[min(enough, default=max(noise))]
-
-
-def over_seeds(found: Sequence[dict[str, list[float]]]) -> tuple[dict, dict | None]:
-    """Mean and standard deviation of each cell over tables of equal shape; no spread of one."""
-    rows, spread = {}, {}
-    for name in found[0]:
-        values = np.array([table[name] for table in found], float)
-        rows[name] = values.mean(axis=0).tolist()
-        spread[name] = values.std(axis=0, ddof=min(1, len(found) - 1)).tolist()
-    return rows, spread if len(found) > 1 else None
-
-
-def amplified_row(name: str, stddev: float) -> str:
-    """The paper's name for a row of amplified examples."""
-    return f"{name}, amplified to stddev {stddev:g}"
-
-
 def label_of(name: str, seed: int) -> str:
     """What the files of one model of one seed are called."""
     return f"{name}, seed {seed}"
+
+
+def find_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(made for, tried on) of all different networks."""
+    return [(row, column) for row in names for column in names if row != column]
+
+
+def all_of(num: int, pairs: Sequence) -> bool | None:
+    """Whether it held in all of the pairs; None if there are none."""
+    return num == len(pairs) if pairs else None
+
+
+def least_success(records) -> dict[str, float]:
+    """The least success rate of any network, by protocol."""
+    found = report.select(records, metric="success")
+    return {
+        protocol: min(each.value for each in found if each.protocol == protocol)
+        for protocol in dict.fromkeys(each.protocol for each in found)
+    }

@@ -12,60 +12,66 @@ from intriguing.analysis import units
 from intriguing.errors import InputError
 from intriguing.experiments import build
 from intriguing.experiments.outcome import Outcome
+from intriguing.experiments.phases import DIRECTIONS, key_for, timed
 from intriguing.experiments.unit_analysis import (
     BASES,
     check_claims,
     check_layers,
     coherence_table,
     draw_figures,
+    measure,
     tests_table,
 )
 from intriguing.predict import choose_batch_size
 from intriguing.progress import Progress
+from intriguing.report import Measurement
 from intriguing.runs import shards
 
 
-def streamed_units(config, workdir: Path, mesh) -> Outcome:
-    """Looks at `config.units.layers` of the first of `config.model_names`.
+def streamed_units(settings, workdir: Path, mesh) -> Outcome:
+    """Looks at layers of a large network.
 
     Only projections are kept of each image: on some of the layer's units, on as many random
     directions, and on random directions of its pixels. Distances are estimated from those.
     """
-    source = build.open_images(config)
-    name = config.model_names[0]
-    trained = build.large_model(config, name, workdir, mesh)
+    source = build.open_images(settings)
+    (name,) = settings.model_names
+    trained = build.large_model(settings, name, workdir, mesh)
     images, _ = source.read(range(1))
     shapes = jax.eval_shape(trained.model.apply, {"params": trained.params}, images)[1]
-    measured, tops = {}, {}
-    for i, layer in enumerate(check_layers(config, trained.model.nodes)):
-        with build.timed(workdir, f"units of {layer}"):
-            key = jax.random.fold_in(build.key_for(config, build.DIRECTIONS), i)
+    records, tops = [], {}
+    for i, layer in enumerate(check_layers(settings, trained.model.nodes)):
+        with timed(workdir, f"units of {layer}"):
+            key = jax.random.fold_in(key_for(settings, DIRECTIONS), i)
             shape = shapes[layer].shape[1:]
-            arrays = project(config, trained, layer, shape, source, key, workdir)
+            arrays = project(settings, trained, layer, shape, source, key, workdir)
             kept = math.sqrt(math.prod(shape) / arrays["directions"].shape[1])
-            tops[layer], measured[layer] = _analyse(arrays, kept, source, config, key)
-    with build.timed(workdir, "tables and figures"):
-        tested = tests_table(measured, config)
-        readable = np.flatnonzero(arrays["readable"])
+            tops[layer], found = _analyse(arrays, kept, source, settings, key)
+            records += measure(name, layer, found, settings.seed)
+    readable = np.flatnonzero(arrays["readable"])
+    labels = source.labels[readable]
+    error = metrics.error_rate(arrays["classes"][readable], labels)
+    records.append(Measurement("error", error, name, on="test", num=len(labels)))
+    with timed(workdir, "tables and figures"):
         shown = draw_figures(
-            workdir / "figures", tops, lambda rows: source.read(readable[rows])[0], config, first=3
-        )
-    error = metrics.error_rate(arrays["classes"][readable], source.labels[readable])
-    means = coherence_table(measured, error, config, "3 and 4")
-    num_labels = len(np.unique(source.labels[readable]))
-    means = means._replace(note=(
-        f"{means.note} Of {len(readable)} images of {num_labels} classes. At most "
-        f"{config.units.num_directions} units of a layer, drawn at random; distances are estimated "
-        "from as many random projections."
-    ))  # fmt: skip
-    if num_labels < len(readable):
-        return Outcome([means, tested], shown, check_claims(means, tested))
+            workdir / "figures", tops, lambda rows: source.read(readable[rows])[0], settings,
+            first=3,
+        )  # fmt: skip
+    num_labels = len(np.unique(labels))
+    means = coherence_table(
+        records, settings, "3 and 4", f" Of {len(labels)} images of {num_labels} classes. At most "
+        f"{settings.units.num_directions} units of a layer, drawn at random; distances are "
+        "estimated from as many random projections.",
+    )  # fmt: skip
+    tested = tests_table(records, settings)
+    if num_labels < len(labels):
+        return Outcome(records, [means, tested], shown, check_claims(records))
     # No two images share a label: purity says nothing, and so do claims that rest on it.
     rows = {row: found for row, found in tested.rows.items() if "distance" in row}
-    return Outcome([means, tested._replace(rows=rows)], shown, [])
+    return Outcome(records, [means, tested._replace(rows=rows)], shown, [])
 
 
-def project(config, trained, layer: str, shape, source, key, workdir: Path) -> dict:
+def project(settings, trained, layer: str, shape, source, key, workdir: Path) -> dict:
     """What is kept of every image of the source; the arrays have a row per image.
 
     Arrays: `units` and `directions`, (num, directions): projections of the layer's activations on
@@ -73,12 +79,12 @@ def project(config, trained, layer: str, shape, source, key, workdir: Path) -> d
     that the network answers; `readable`.
     """
     size, num = math.prod(shape), len(source.labels)
-    num_directions = min(config.units.num_directions, size)
+    num_directions = min(settings.units.num_directions, size)
     unit_key, direction_key, pixel_key = jax.random.split(key, 3)
     chosen = np.asarray(jax.random.permutation(unit_key, size))[:num_directions]
     directions = units.random_directions(direction_key, num_directions, size)
     first, _ = source.read(range(1))
-    num_kept = min(config.units.num_directions, first[0].size)
+    num_kept = min(settings.units.num_directions, first[0].size)
     of_pixels = units.random_directions(pixel_key, num_kept, first[0].size)
     of_pixels = of_pixels * math.sqrt(first[0].size / num_kept)  # distances stay, on average
 
@@ -114,12 +120,12 @@ def project(config, trained, layer: str, shape, source, key, workdir: Path) -> d
 
     with Progress(num, f"units of {layer}") as progress:
         return shards.map_shards(
-            shards.Shards(workdir / "results" / "units" / layer, num, config.shard_size),
+            shards.Shards(workdir / "results" / "units" / layer, num, settings.shard_size),
             compute, made_from=made_from, progress=progress.update,
         )  # fmt: skip
 
 
-def _analyse(arrays, scale: float, source, config, key):
+def _analyse(arrays, scale: float, source, settings, key):
     """Top images and their coherence for each basis, as `analyse_layer` there.
 
     `scale` times a difference of projections is as long as the difference, on average.
@@ -127,7 +133,7 @@ def _analyse(arrays, scale: float, source, config, key):
     readable = arrays["readable"]
     labels = source.labels[readable]
     of_units, of_directions = arrays["units"][readable], arrays["directions"][readable]
-    k = config.units.num_top
+    k = settings.units.num_top
     if len(labels) < k:
         raise InputError(f"units.num_top is {k}: there are {len(labels)} images")
     live = units.live_units(of_units, k)
@@ -144,5 +150,5 @@ def _analyse(arrays, scale: float, source, config, key):
         )
         for basis, top in tops.items()
     }
-    shown = {basis: top[: config.units.num_shown] for basis, top in tops.items()}
+    shown = {basis: top[: settings.units.num_shown] for basis, top in tops.items()}
     return shown, found

@@ -1,5 +1,16 @@
 """Tables, claims and pages: what people read of a run."""
 
+from intriguing.report.measurements import (
+    Column,
+    Measurement,
+    find,
+    over_seeds,
+    select,
+    to_dicts,
+    value,
+    view,
+    with_counts,
+)
 from intriguing.report.tables import (
     Claim,
     Table,
@@ -18,16 +29,25 @@ from intriguing.report.tables import (
 
 __all__ = [
     "Claim",
+    "Column",
+    "Measurement",
     "Table",
     "claims_to_markdown",
+    "find",
     "format_cell",
     "format_spread",
     "merge_summary",
+    "over_seeds",
     "packaged",
     "paper_table",
+    "select",
     "to_csv",
+    "to_dicts",
     "to_markdown",
     "to_text",
     "two_lines",
+    "value",
+    "view",
+    "with_counts",
     "write_tables",
 ]

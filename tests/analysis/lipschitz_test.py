@@ -4,13 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from configs import default
 from intriguing import attack, data, models
 from intriguing.analysis import lipschitz, operator_norms
 from intriguing.errors import InputError
-from intriguing.experiments import build
+from intriguing.experiments import build, specs
 from intriguing.models.layer_graph import LayerGraph, Node, chain, conv_relu
 from intriguing.models.layers import (
     Concat,
@@ -195,7 +193,7 @@ def test_training_a_convolutional_net_with_the_penalty_lowers_its_bound():
     options = {"num_epochs": 15, "batch_size": 50, "learning_rate": 1e-2}
     totals = []
     for changes in ({}, {"lipschitz_weight": 3e-3}):
-        spec = ConfigDict({**default.conv_net((4,), 16), **changes})
+        spec = specs.ConvNet(features=(4,), num_units=16, **changes)
         model, params = build.train(spec, digits, jax.random.key(0), dict(options))
         bounds = lipschitz.lipschitz_bounds(model.nodes, params, digits.images.shape[1:])
         totals.append(bounds["fc2"].total)

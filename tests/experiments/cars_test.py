@@ -95,7 +95,7 @@ def test_random_filters_are_called_so(folder, tmp_path):
     [
         ("field", (40, 3), "stage 1: field 40 is larger than its input, 16"),
         ("maps", (4,), "a number per stage"),
-        ("pool_stride", (0, 2), "stage 1: sizes must be at least 1"),
+        ("pool_stride", (0, 2), r"QuocNet\.pool_stride\.0 is 0: it must be at least 1"),
         ("weights", "nowhere", "no filters of stage1"),
     ],
 )
@@ -107,13 +107,14 @@ def test_sizes_that_do_not_fit(folder, tmp_path, name, value, message):
 
 
 def test_a_network_that_the_experiment_has_no_room_for(folder, tmp_path):
-    config = config_of(folder)
-    config.experiment = "cross_model"
-    with pytest.raises(InputError, match="only quocnet_attack has room for it, not cross_model"):
-        run_experiment(config, tmp_path, 1)
     config = digits.get_config()
-    config.experiment = "quocnet_attack"
-    with pytest.raises(InputError, match="it must be QuocNet alone"):
+    config.models["QuocNet"] = config_of(folder).models.QuocNet
+    config.model_names = ("QuocNet",)
+    with pytest.raises(InputError, match=r'QuocNet\.family is "quocnet": it must be one of fully_'):
+        run_experiment(config, tmp_path, 1)
+    config = config_of(folder)
+    config.models = digits.get_config().models
+    with pytest.raises(InputError, match=r"models\..*\.family is .*: it must be 'quocnet'"):
         run_experiment(config, tmp_path / "other", 1)
 
 

@@ -13,6 +13,7 @@ from configs import (
     alexnet_attack,
     alexnet_lipschitz,
     alexnet_units,
+    default,
     imagenet_attack,
     imagenet_units,
 )
@@ -22,7 +23,7 @@ from intriguing.attack import eight_bit
 from intriguing.data import stream
 from intriguing.data.files import decode_image
 from intriguing.errors import InputError
-from intriguing.experiments import run_experiment, targeted
+from intriguing.experiments import run_experiment, specs, targeted_views
 from intriguing.experiments.targeted import png_name
 from intriguing.models import import_weights
 from intriguing.models.layer_graph import LayerGraph, chain, conv_relu
@@ -92,13 +93,16 @@ def known(monkeypatch):
 def config_of(folder, names=NETS, module=imagenet_attack):
     config = module.get_config("squeezenet")
     config.data.dir, config.data.image_size = str(folder), SIZE
-    config.models = {
-        name: imagenet_attack.large("tiny", str(folder / f"{name}.safetensors")) for name in NETS
+    nets = {
+        name: specs.Large(architecture="tiny", weights=str(folder / f"{name}.safetensors"))
+        for name in NETS
     }
-    config.model_names = tuple(names)
-    config.attack.target_class, config.attack.num_images = TARGET, 6
-    config.attack_shard_size = 4
-    config.curve_stddevs = (0.3,)
+    default.set_models(config, nets, tuple(names))
+    if "attack" in config:
+        config.attack.target_class, config.attack.num_images = TARGET, 6
+    if config.experiment == "targeted_attack":
+        config.attack_shard_size = 4
+        config.curve_stddevs = (0.3,)
     return config
 
 
@@ -307,12 +311,13 @@ def test_words_are_of_what_was_aimed_at(folder, tmp_path, rule):
     assert name == 9  # an ostrich, of which nothing is said here
     page = (tmp_path / "report.html").read_text()
     assert "strich" not in page and "class 1" not in summary["title"]
-    assert summary["title"] == f"Figure 5: images {targeted.AIMS[rule]}"
-    assert summary["claims"][0]["text"] == f"first: every image can be {targeted.AIMS[rule]}."
+    assert summary["title"] == f"Figure 5: images {targeted_views.AIMS[rule]}"
+    assert summary["claims"][0]["text"] == f"first: every image can be {targeted_views.AIMS[rule]}."
 
 
 def test_streamed_units(folder, tmp_path):
-    config = imagenet_units.analyse(config_of(folder, ["first"]), ("conv1", "fc"))
+    config = config_of(folder, ["first"], imagenet_units)
+    config.units.layers = ("conv1", "fc")
     config.units.num_top = 4
     summary = run_experiment(config, tmp_path, 1)
     # The same from all activations at once: projections on units are exact.
@@ -345,8 +350,9 @@ def test_streamed_units(folder, tmp_path):
     ("module", "arguments"),
     [(alexnet_attack, ("", "quick", "single_tower", "imagenet2012", "imagenette")),
      (imagenet_attack, ("", "quick", "googlenet")),
-     (alexnet_lipschitz, ("", "single_tower", "squeezenet")), (alexnet_units, ("", "single_tower")),
-     (imagenet_units, ("squeezenet", "googlenet"))],
+     (alexnet_lipschitz, ("", "quick", "single_tower", "squeezenet")),
+     (alexnet_units, ("", "quick", "single_tower")),
+     (imagenet_units, ("quick", "squeezenet", "googlenet"))],
 )  # fmt: skip
 def test_configs_say_what_is_missing(module, arguments, tmp_path, monkeypatch):
     monkeypatch.delenv("INTRIGUING_DATA", raising=False)

@@ -1,0 +1,62 @@
+"""The table of contents, and what happens around each experiment."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from intriguing import runs, sharding
+from intriguing.experiments import settings as _settings
+from intriguing.experiments.adversarial import adversarial_training
+from intriguing.experiments.cars import quocnet_attack
+from intriguing.experiments.check import check_settings
+from intriguing.experiments.cross_model import cross_model
+from intriguing.experiments.cross_training_set import cross_training_set
+from intriguing.experiments.outcome import versions, write_outcome
+from intriguing.experiments.spectral import spectral_analysis
+from intriguing.experiments.targeted import targeted_attack
+from intriguing.experiments.unit_analysis import unit_analysis
+from intriguing.experiments.unit_stream import streamed_units
+from intriguing.progress import logger
+
+EXPERIMENTS = {
+    "cross_model": cross_model,  # tables 1 and 2, figure 7
+    "cross_training_set": cross_training_set,  # tables 3 and 4
+    "adversarial_training": adversarial_training,  # section 4.2, beside other regularisers
+    "unit_analysis": unit_analysis,  # figures 1 and 2
+    "streamed_units": streamed_units,  # figures 3 and 4
+    "targeted_attack": targeted_attack,  # figure 5
+    "quocnet_attack": quocnet_attack,  # figure 6
+    "spectral_analysis": spectral_analysis,  # table 5
+}
+
+
+def run_experiment(
+    config, workdir: Path, num_devices: int | None = None, command: str = ""
+) -> dict:
+    """Runs `config.experiment` in `workdir`, resuming what is there; returns its summary.
+
+    Args:
+      config: a nested mapping (a ConfigDict, for one), or settings that were read from one.
+      workdir: where everything goes.
+      num_devices: how many to use (default: all).
+      command: what the report says that it was made by.
+
+    Raises:
+      InputError: a user's mistake, in one line.
+    """
+    settings = config
+    if not isinstance(config, _settings.Experiment):
+        nested = config.to_dict() if hasattr(config, "to_dict") else config
+        settings = _settings.read(nested if isinstance(nested, Mapping) else {})
+    check_settings(settings)
+    # Through JSON: a tuple that was read back from config.json must compare equal.
+    runs.check_workdir(workdir, json.loads(json.dumps(dataclasses.asdict(settings))))
+    sharding.use_cores(num_devices)
+    sharding.use_float32()
+    shares_weights = isinstance(settings, _settings.QuocnetAttack)
+    model_devices = settings.model_devices if shares_weights else 1
+    mesh = sharding.make_mesh(num_devices, model_devices or None)
+    logger.info("%s in %s, %s", settings.experiment, workdir, versions())
+    outcome = EXPERIMENTS[settings.experiment](settings, workdir, mesh)
+    return write_outcome(settings, workdir, outcome, command)
