@@ -18,7 +18,7 @@ from intriguing.experiments.specs import Count, CountOrAll, NotNegative, Positiv
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 OneName = Annotated[tuple[str, ...], Field(min_length=1, max_length=1)]
 Protocols = dict[str, dict[str, bool | int | float | str]]
-_BY_FAMILY = Field(discriminator="family")
+_BY_FAMILY, _ANY = Field(discriminator="family"), specs.SMALL | specs.Large
 
 
 @record
@@ -291,4 +291,4 @@ _WORDS = {
     "Tuple should have": "it must have",
     " after validation": "",
 }
-_FAMILIES = {kind.family for kind in get_args(specs.SMALL | specs.Large)}
+_FAMILIES = {kind.family for kind in get_args(_ANY)}
