@@ -23,6 +23,7 @@ from intriguing import attack, models, predict, sharding
 from intriguing.attack import engine, feed, minimal, refine
 from intriguing.attack.lanes import Options, Queue, empty_lanes
 from intriguing.attack.objective import evaluate
+from intriguing.attack.problem import Problem
 from intriguing.data import stream
 from intriguing.models import import_weights
 
@@ -96,7 +97,7 @@ def planned_memory(logits_fn, images, num_lanes: int, num_rows: int) -> list[int
     return [
         held(evaluate, array(num_lanes, *shape), labels),
         held(step, work, donate=1) + 4 * queue.image.size,
-        held(refinement, rows, labels.update(shape=(num_rows,)), rows, bound, bound),
+        held(refinement, Problem(rows, bound, bound, labels.update(shape=(num_rows,))), rows),
     ]
 
 

@@ -8,6 +8,9 @@ Without an argument the network of 2012 (Caffe's .npz); :single_tower is torchvi
 the images of FOLDER/train, by the recipe of 2012, into the workdir; the same command resumes.
 :imagenet2012 and :imagenette are data sets that TFDS prepares, in place of a folder of images;
 imagenette has ten classes, no ostrich among them: its target is a parachute.
+
+The paper: all of 64 images, average distortion 0.0065. Ours: weights trained on ImageNet were not
+at hand. :quick trains for 3 steps where there are none.
 """
 
 from configs import default, imagenet_attack
@@ -29,7 +32,8 @@ def base(argument: str = "", experiment: str = "targeted_attack"):
     if argument in DATA_SETS:
         config.data.name, config.data.dir = argument, imagenet_attack.DATA
     if config.quick:
-        config.sgd.num_epochs = 1  # where there are no weights
+        config.data.num_train, config.sgd.batch_size = 96, 32  # where there are no weights
+        config.sgd.num_epochs = 1
     return config
 
 

@@ -2,6 +2,8 @@
 
 python launch.py --config=configs/alexnet_units.py:single_tower \
     --config.data.dir=FOLDER --config.models.alexnet.weights=FILE
+
+The paper shows pictures and no number. Ours: weights trained on ImageNet were not at hand.
 """
 
 from configs import alexnet_attack

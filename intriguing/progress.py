@@ -50,6 +50,14 @@ class Progress:
     def __exit__(self, *_) -> None:
         self._bar.close()
 
+    def restore(self, num_done: int) -> None:
+        """As `update`, for items that an earlier run has done."""
+        more = num_done - self._done
+        self._first += more
+        if not self._bar.disable:
+            self._bar.initial += more
+        self.update(num_done)
+
     def update(self, num_done: int) -> None:
         """Says how many items are done. Raises KeyboardInterrupt if all work is to stop."""
         if _stopped.is_set():

@@ -18,7 +18,7 @@ def run(script: str, *arguments: str, flags: str | None = None, num: int = 8) ->
     forced = f"--xla_force_host_platform_device_count={num}"
     env = {
         **os.environ,
-        "XLA_FLAGS": forced if flags is None else flags,
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {forced}" if flags is None else flags,
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *FOLDERS))),
     }

@@ -22,7 +22,7 @@ def draw_noise(key, rows):
 
 
 def draw_directions(key, rows):
-    return baselines.random_directions(key, rows, IMAGES[rows], np.ones(len(rows), np.float32))
+    return baselines.move_randomly(key, rows, IMAGES[rows], np.ones(len(rows), np.float32))
 
 
 @pytest.fixture(params=["threefry2x32", "rbg", "unsafe_rbg"])

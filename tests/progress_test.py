@@ -91,6 +91,20 @@ def test_the_time_left_counts_only_what_was_done_here(monkeypatch, caplog):
     assert caplog.messages == ["baking: 91 of 100 pies, about 90 s left"]
 
 
+def test_what_is_restored_on_the_way_says_nothing_of_the_time_left(monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with (
+        caplog.at_level(logging.INFO, logger="intriguing"),
+        Progress(100, "baking", "pie") as work,
+    ):
+        work.restore(40)
+        work.restore(90)
+        now[0] = 10.0
+        work.update(91)
+    assert caplog.messages == ["baking: 91 of 100 pies, about 90 s left"]
+
+
 def test_lines_are_seldom(caplog):
     with caplog.at_level(logging.INFO, logger="intriguing"), Progress(40, "baking") as work:
         for done in range(41):

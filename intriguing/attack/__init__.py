@@ -8,11 +8,14 @@ from intriguing.attack.minimal import (
     minimal_perturbation,
     smaller,
 )
+from intriguing.attack.problem import AttackOptions, Problem
 from intriguing.attack.targets import choose_targets
 
 __all__ = [
+    "AttackOptions",
     "AttackResult",
     "AttackStatus",
+    "Problem",
     "amplify",
     "attack_batch",
     "choose_targets",

@@ -43,7 +43,7 @@ def amplify(images, adv_images, stddev: float, bounds=(0.0, 1.0)) -> np.ndarray:
 
 
 @jax.jit
-def random_directions(key: jax.Array, indices: jax.Array, images: jax.Array, stddevs: jax.Array):
+def move_randomly(key: jax.Array, indices: jax.Array, images: jax.Array, stddevs: jax.Array):
     """images + a random direction of root mean square `stddevs` (batch,), not clipped.
 
     Image i draws from `fold_in(key, indices[i])`.

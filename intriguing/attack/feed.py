@@ -10,13 +10,26 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from intriguing import sharding
 from intriguing.attack import engine, stock_search
-from intriguing.attack.lanes import Finished, Queue, Work, empty_lanes
+from intriguing.attack.lanes import Finished, Options, Queue, Work, empty_lanes
+from intriguing.attack.problem import Problem
 
 QUEUE_LENGTH = 4  # images handed to the device at a time, per lane
 LANE_PIXELS = {"cpu": 2**16, "gpu": 2**24, "tpu": 2**24}  # pixels that a device's lanes hold
+
+
+class Search(NamedTuple):
+    """How a search is run: `options` of the engine, `num_lanes` over all devices of `mesh`, and
+    whether to go `in_steps` from Python.
+    """
+
+    options: Options
+    num_lanes: int
+    mesh: Mesh
+    in_steps: bool
 
 
 class Utilisation(NamedTuple):
@@ -50,11 +63,12 @@ def run_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape
     return run((logits_fn, drain, options), lanes, clock, queue)
 
 
-def step_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape, progress):
+def step_engine(progress, logits_fn, lanes, clock, queue, drain, options, **static):
     """`run_engine` as a loop in Python, for networks that XLA runs slowly inside a loop.
 
     `progress` is called with the number of rows finished so far.
     """
+    mesh, image_shape = static["mesh"], static["image_shape"]
     work, going = _begin(lanes, clock, queue, drain, mesh=mesh)
     while np.any(going):
         work = _step(logits_fn, work, options, mesh=mesh, image_shape=image_shape)
@@ -110,26 +124,24 @@ def _run_stock(logits_fn, queue, mesh, image_shape, options):
     return sharding.map_devices(on_device, mesh)(logits_fn, queue)
 
 
-def batched(
-    logits_fn, arrays, num_lanes, mesh, options, in_steps, progress, utilisation
-) -> Iterator[Finished]:
+def batched(logits_fn, problem: Problem, how: Search, progress, utilisation) -> Iterator[Finished]:
     """Streams the images through the engine; yields rows as they finish, as numpy arrays."""
-    images = arrays[0]
+    images, num_lanes, mesh = problem.images, how.num_lanes, how.mesh
     lanes = empty_lanes(
-        num_lanes, images[0].size, arrays[1][0].size, images.dtype, options.history_size
+        num_lanes, images[0].size, problem.lower[0].size, images.dtype, how.options.history_size
     )
     num_shards = sharding.num_shards(mesh)
     clock = jnp.zeros(num_shards, jnp.int32)
     lanes, clock = jax.device_put((lanes, clock), sharding.split(mesh))
     length, num_busy, num_done = QUEUE_LENGTH * num_lanes, 0, 0
     run = run_engine
-    if in_steps:
-        run = functools.partial(step_engine, progress=lambda num: progress(num_done + num))
+    if how.in_steps:
+        run = functools.partial(step_engine, lambda num: progress(num_done + num))
     for start in range(0, len(images), length):
-        queue = make_queue(arrays, start, length, mesh)
+        queue = make_queue(problem, start, length, mesh)
         drain = jnp.asarray(start + length >= len(images))
         work = run(
-            logits_fn, lanes, clock, queue, drain, options,
+            logits_fn, lanes, clock, queue, drain, how.options,
             mesh=mesh, image_shape=images.shape[1:],
         )  # fmt: skip
         lanes, clock = work.lanes, work.clock
@@ -143,16 +155,14 @@ def batched(
         utilisation(Utilisation(num_busy, num_steps))
 
 
-def stock(
-    logits_fn, arrays, num_lanes, mesh, options, in_steps, progress, utilisation
-) -> Iterator[Finished]:
+def stock(logits_fn, problem: Problem, how: Search, progress, utilisation) -> Iterator[Finished]:
     """Batches of `num_lanes` images through jaxopt's solver; yields their rows."""
-    del in_steps, progress, utilisation
-    images = arrays[0]
-    for start in range(0, len(images), num_lanes):
-        queue = make_queue(arrays, start, num_lanes, mesh)
+    del progress, utilisation
+    images = problem.images
+    for start in range(0, len(images), how.num_lanes):
+        queue = make_queue(problem, start, how.num_lanes, how.mesh)
         finished = _run_stock(
-            logits_fn, queue, mesh=mesh, image_shape=images.shape[1:], options=options
+            logits_fn, queue, mesh=how.mesh, image_shape=images.shape[1:], options=how.options
         )
         finished = jax.tree.map(np.asarray, finished)
         kept = np.flatnonzero(finished.index >= 0)
@@ -162,14 +172,15 @@ def stock(
 SOLVERS = {"batched": batched, "jaxopt": stock}
 
 
-def make_queue(arrays, start: int, length: int, mesh) -> Queue:
+def make_queue(problem: Problem, start: int, length: int, mesh) -> Queue:
     """Images from `start` on, flat, dealt out among the devices; padded with index -1."""
     index = np.arange(start, start + length)
-    index = np.where(index < len(arrays[0]), index, -1)
+    index = np.where(index < len(problem.images), index, -1)
     # Dealt round: the last chunk is even too.
     index = index.reshape(-1, sharding.num_shards(mesh)).T.ravel()
-    images, lower, upper = (array[index].reshape(length, -1) for array in arrays[:3])
-    queue = Queue(index.astype(np.int32), images, lower, upper, arrays[3][index])
+    *pixels, target_labels = problem.rows(index)
+    pixels = (array.reshape(length, -1) for array in pixels)
+    queue = Queue(index.astype(np.int32), *pixels, target_labels)
     return jax.device_put(queue, sharding.split(mesh))
 
 

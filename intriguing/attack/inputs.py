@@ -4,29 +4,27 @@ import jax
 import numpy as np
 
 from intriguing.attack import feed
+from intriguing.attack.problem import AttackOptions, Problem
 from intriguing.errors import InputError, first_line
 
 
-def check_options(*, solver: str, tol: float, rtol: float, num_lanes: int | None, **counts: int):
+def check_options(options: AttackOptions) -> None:
     """Raises InputError for an unknown solver, a tolerance or a count out of range."""
-    if solver not in feed.SOLVERS:
+    if options.solver not in feed.SOLVERS:
         raise InputError(
-            f'attack.solver is "{solver}": it must be one of {", ".join(feed.SOLVERS)}'
+            f'attack.solver is "{options.solver}": it must be one of {", ".join(feed.SOLVERS)}'
         )
-    for name, value in {"num_lanes": 1 if num_lanes is None else num_lanes, **counts}.items():
+    num_lanes = 1 if options.num_lanes is None else options.num_lanes
+    for name, value in {**options.counts(), "num_lanes": num_lanes}.items():
         if value < 1:
             raise InputError(f"attack.{name} is {value}: it must be at least 1")
-    for name, value in {"tol": tol, "rtol": rtol}.items():
+    for name, value in {"tol": options.tol, "rtol": options.rtol}.items():
         if not value > 0:
             raise InputError(f"attack.{name} is {value}: it must be positive")
 
 
-def check_arrays(logits_fn, images, target_labels, bounds):
-    """Returns (images, lower, upper, target_labels) as numpy arrays, or raises InputError.
-
-    The bounds are shaped like `images`, but for scalars: those have one value per image, so that
-    the solver, which is bound by memory, does not read them pixel by pixel.
-    """
+def check_arrays(logits_fn, images, target_labels, bounds) -> Problem:
+    """The problem, of numpy arrays. Raises InputError for what is none."""
     images, target_labels = np.asarray(images), np.asarray(target_labels)
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"images have dtype {images.dtype}: give floats inside the bounds")
@@ -44,7 +42,7 @@ def check_arrays(logits_fn, images, target_labels, bounds):
     if least < 0 or most >= num_classes:
         spans = f"target_labels span {least} to {most}"
         raise InputError(f"{spans}: the classes are 0 to {num_classes - 1}")
-    return images, lower, upper, target_labels.astype(np.int32)
+    return Problem(images, lower, upper, target_labels.astype(np.int32))
 
 
 def _check_bounds(images, bounds):

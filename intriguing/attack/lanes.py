@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from intriguing.attack import penalty_search
+from intriguing.attack.problem import AttackOptions
 from intriguing.solver import lbfgs_step
 
 
@@ -18,7 +19,7 @@ from intriguing.solver import lbfgs_step
 )
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Settings of the engine; see `attack.minimal_perturbation`.
+    """Settings of the engine; see `AttackOptions`.
 
     A pytree: budgets and tolerances are inputs of the compiled engine, so that one compilation
     serves for all of them; the others are part of its code.
@@ -30,6 +31,12 @@ class Options:
     rtol: float
     history_size: int
     squared_norm: bool
+
+    @classmethod
+    def of(cls, options: AttackOptions) -> "Options":
+        """Those of an attack's options that the engine reads."""
+        return cls(**{field.name: getattr(options, field.name)
+                      for field in dataclasses.fields(cls)})  # fmt: skip
 
 
 class Lane(NamedTuple):

@@ -19,6 +19,7 @@ from intriguing import predict, sharding
 from intriguing.attack import feed
 from intriguing.attack.inputs import check_arrays, check_options
 from intriguing.attack.lanes import Finished, Options
+from intriguing.attack.problem import AttackOptions, Problem
 from intriguing.attack.refine import refine as refine_images
 from intriguing.attack.targets import choose_targets
 from intriguing.metrics import distortion, l2_norm
@@ -57,19 +58,18 @@ class AttackResult(NamedTuple):
 
 
 @sharding.jit(static_argnames=("mesh", "refine_steps", "num_margins", "unroll"))
-def _finish(
-    logits_fn, images, lower, upper, target_labels, found, mesh, refine_steps, num_margins, unroll
-):
+def _finish(logits_fn, problem: Problem, found: Finished, mesh, refine_steps, num_margins, unroll):
     """Refines what the search found and judges it by a fresh forward pass; an `AttackResult`."""
 
-    def on_device(logits_fn, images, lower, upper, target_labels, found: Finished):
+    def on_device(logits_fn, problem: Problem, found: Finished):
+        images, target_labels = problem.images, problem.target_labels
         clean = logits_fn(images)
         there = predict.is_class(clean, target_labels)
         adv_images = found.best_image.reshape(images.shape)
         num_evals = found.num_evals
         if refine_steps:
             refined, margins = refine_images(
-                logits_fn, images, target_labels, adv_images, lower, upper,
+                logits_fn, problem, adv_images,
                 num_steps=refine_steps, num_margins=num_margins, unroll=unroll,
             )  # fmt: skip
             # Of the two, the one that the network calls the target; the refined one is smaller.
@@ -96,7 +96,7 @@ def _finish(
         )
 
     run = sharding.map_devices(on_device, mesh)
-    return run(logits_fn, images, lower, upper, target_labels, found)
+    return run(logits_fn, problem, found)
 
 
 def num_finished_at_once(num_lanes: int, num_margins: int, mesh: Mesh) -> int:
@@ -119,20 +119,10 @@ def minimal_perturbation(
     target_labels,
     *,
     bounds=(0.0, 1.0),
-    refine: bool = True,
-    solver: str = "batched",
-    num_penalties: int = 4,
-    maxiter: int = 60,
-    tol: float = 1e-3,
-    rtol: float = 1e-4,
-    history_size: int = 5,
-    squared_norm: bool = False,
-    refine_steps: int = 3,
-    num_margins: int = 9,
-    num_lanes: int | None = None,
     mesh: Mesh | None = None,
     progress: Callable[[int], None] | None = None,
     utilisation: Callable[[feed.Utilisation], None] | None = None,
+    **options,
 ) -> AttackResult:
     """Finds, for each image, the smallest change that makes the model answer its target class.
 
@@ -143,24 +133,12 @@ def minimal_perturbation(
       images: (batch, ...) floating, inside `bounds`.
       target_labels: (batch,) integers.
       bounds: (lower, upper), scalars or arrays that broadcast to `images`.
-      refine: after the search on c, shrink r to a local minimum of |r|; False is the paper's
-        protocol.
-      solver: "batched", the engine with in-flight batching, or "jaxopt", the stock LBFGSB.
-      num_penalties: values of c that are tried for each image, at most; an image that has not
-        been made adversarial by then gets `engine.MORE_PENALTIES` more.
-      maxiter: evaluations (jaxopt: iterations) per value of c, at most.
-      tol: a solve ends when its projected gradient, of |r| + loss / c, is at most this.
-      rtol: a solve ends when three steps in a row lower the objective by less than this fraction.
-      history_size: pairs that L-BFGS remembers.
-      squared_norm: penalise |r|^2 in place of the paper's |r|.
-      refine_steps: linearisations of the class boundary.
-      num_margins: classes beside the target that each of them takes into account.
-      num_lanes: images that each device works on at a time; default: `feed.choose_num_lanes`.
-        Memory: about 2 history_size + 14 images per lane, plus the network's activations.
       mesh: devices to use (`sharding.make_mesh`); default: one. They divide either the images or,
         with a model axis over all of them, the weights that lie on it.
       progress: called now and then with the number of images done.
       utilisation: called once with the engine's lane steps.
+      **options: fields of `AttackOptions`: refine, solver, num_penalties, maxiter, tol, rtol,
+        history_size, squared_norm, refine_steps, num_margins, num_lanes.
 
     Returns:
       An `AttackResult` of numpy arrays, in the order of `images`; what it holds does not depend on
@@ -168,18 +146,17 @@ def minimal_perturbation(
 
     Raises:
       InputError: arrays, bounds or options that make no sense; the message says which.
+      TypeError: an option that there is not.
     """
-    arrays = check_arrays(logits_fn, images, target_labels, bounds)
-    check_options(solver=solver, num_penalties=num_penalties, maxiter=maxiter, tol=tol, rtol=rtol,
-                  history_size=history_size, num_lanes=num_lanes, refine_steps=refine_steps,
-                  num_margins=num_margins)  # fmt: skip
-    options = Options(num_penalties, maxiter, tol, rtol, history_size, squared_norm)
+    options = AttackOptions(**options)
+    problem = check_arrays(logits_fn, images, target_labels, bounds)
+    check_options(options)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     sharding.check_independent(mesh)
     logits_fn = sharding.place(predict.as_partial(logits_fn), mesh)
-    num_lanes = feed.choose_num_lanes(arrays[0], num_lanes, mesh)
-    slow_loops = predict.has_slow_loops(logits_fn, arrays[0], mesh)
-    run = feed.SOLVERS[solver]
+    num_lanes = feed.choose_num_lanes(problem.images, options.num_lanes, mesh)
+    slow_loops = predict.has_slow_loops(logits_fn, problem.images, mesh)
+    how = feed.Search(Options.of(options), num_lanes, mesh, slow_loops)
     num_told = 0
 
     def tell(num_found: int) -> None:  # found, or also refined and verified: never fewer
@@ -188,23 +165,24 @@ def minimal_perturbation(
         if progress is not None:
             progress(num_told)
 
-    parts = run(logits_fn, arrays, num_lanes, mesh, options, slow_loops, tell, utilisation)
-    num_classes = jax.eval_shape(logits_fn, arrays[0]).shape[-1]
-    num_margins = min(num_margins, num_classes - 1) if refine else 1
+    parts = feed.SOLVERS[options.solver](logits_fn, problem, how, tell, utilisation)
+    num_classes = jax.eval_shape(logits_fn, problem.images).shape[-1]
+    num_margins = min(options.num_margins, num_classes - 1) if options.refine else 1
     num_rows = num_finished_at_once(num_lanes, num_margins, mesh)
     return _finish_all(
-        logits_fn, arrays, parts, num_rows, tell, mesh=mesh,
-        refine_steps=refine_steps if refine else 0, num_margins=num_margins, unroll=slow_loops,
+        logits_fn, problem, parts, num_rows, tell, mesh=mesh,
+        refine_steps=options.refine_steps if options.refine else 0, num_margins=num_margins,
+        unroll=slow_loops,
     )  # fmt: skip
 
 
-def _finish_all(logits_fn, arrays, parts, num_rows: int, progress, **options) -> AttackResult:
+def _finish_all(logits_fn, problem, parts, num_rows: int, progress, **options) -> AttackResult:
     """`_finish` for `num_rows` found rows at a time, put in the order of the images."""
-    num, results, num_done = len(arrays[0]), None, 0
+    num, results, num_done = len(problem.images), None, 0
     for found in feed.in_batches(parts, num_rows, num):
         rows = np.arange(num_rows) % len(found.index)  # padded: one compilation serves for all
         padded = Finished(*(field[rows] for field in found))
-        batch = _finish(logits_fn, *(array[padded.index] for array in arrays), padded, **options)
+        batch = _finish(logits_fn, problem.rows(padded.index), padded, **options)
         if results is None:
             results = [np.zeros((num, *part.shape[1:]), part.dtype) for part in batch]
         for whole, part in zip(results, batch, strict=True):

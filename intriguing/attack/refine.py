@@ -16,6 +16,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from intriguing.attack.problem import Problem
+
 SWEEPS = 12  # of coordinate ascent on the multipliers, for one set of free pixels
 ROUNDS = 5  # changes of that set
 SLACK = (1e-3, 0.25, 2e-5)  # first, factor per step, and last relative slack of the constraints
@@ -86,25 +88,14 @@ def linearise(logits_fn, images, target_labels, num_margins):
     return margins, jnp.moveaxis(jax.vmap(gradient)(jnp.arange(num_margins)), 0, 1)
 
 
-def refine(
-    logits_fn,
-    images,
-    target_labels,
-    adv_images,
-    lower,
-    upper,
-    *,
-    num_steps,
-    num_margins,
-    unroll=False,
-):
+def refine(logits_fn, problem: Problem, adv_images, *, num_steps, num_margins, unroll=False):
     """Moves each adversarial image towards a local minimum of |r|; never to a larger |r|.
 
     Args:
       logits_fn: images (batch, ...) -> logits (batch, classes).
-      images, adv_images, lower, upper: (batch, ...); rows of `adv_images` that are not classified
-        as their target are returned as they are, unless a step happens to make them so.
-      target_labels: (batch,).
+      problem: what the images are, and are to become.
+      adv_images: (batch, ...); those that are not classified as their target are returned as they
+        are, unless a step happens to make them so.
       num_steps: linearisations, each a forward pass and `num_margins` backward passes.
       num_margins: classes beside the target that a step takes into account, the nearest ones.
       unroll: write the steps out in place of a loop, for models that are slow inside one.
@@ -112,6 +103,7 @@ def refine(
     Returns:
       (refined images, their margins (batch,)): the closest seen whose margin is positive.
     """
+    images, lower, upper, target_labels = problem
     batch, shape = len(images), images.shape
     flat = functools.partial(jnp.reshape, shape=(batch, -1))
     x, low, high = flat(images), flat(lower - images), flat(upper - images)

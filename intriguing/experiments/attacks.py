@@ -49,7 +49,7 @@ def attack_images(settings, logits_fn, dataset, name: str, workdir: Path, mesh, 
     where = shards.Shards(workdir / "results" / name / protocol, num_images, settings.shard_size)
     with Progress(num_images, f"attacking {name} ({protocol})") as progress:
         return shards.map_shards(
-            where, compute, made_from=made_from, progress=progress.update, on_disk=("adv_images",)
+            where, compute, made_from=made_from, progress=progress, on_disk=("adv_images",)
         )
 
 

@@ -118,7 +118,7 @@ def _image_sets(settings, attacks, test_set, seed: int):
     )
     sets = {name: lambda found=arrays: found["adv_images"] for name, arrays in attacks.items()}
     sets |= {
-        random_row(name): baselines.random_directions(
+        random_row(name): baselines.move_randomly(
             key, indices, images, np.where(arrays["success"], arrays["distortion"], 0)
         )
         for name, arrays in attacks.items()
@@ -143,7 +143,7 @@ def measure_curve(settings, victims, attacks, test_set, seed: int) -> list[Measu
         name: lambda stddev, arrays=arrays: baselines.amplify(images, arrays["adv_images"], stddev)
         for name, arrays in attacks.items()
     }
-    changes[RANDOM] = lambda stddev: baselines.random_directions(
+    changes[RANDOM] = lambda stddev: baselines.move_randomly(
         key, np.arange(num), images, np.full(num, stddev, np.float32)
     )
     for made_for, change in changes.items():

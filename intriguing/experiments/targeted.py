@@ -116,7 +116,7 @@ def _classify(settings, name: str, logits_fn, source: Source, workdir: Path) -> 
     with Progress(num, f"classifying with {name}") as progress:
         arrays = shards.map_shards(
             shards.Shards(workdir / "results" / "classes" / name, num, settings.shard_size),
-            compute, made_from=made_from, progress=progress.update,
+            compute, made_from=made_from, progress=progress,
         )  # fmt: skip
     return arrays["predictions"]
 
@@ -145,7 +145,6 @@ def choose(victim: Victim, labels: np.ndarray, settings) -> np.ndarray:
 def _attack(settings, victim: Victim, victims, source: Source, chosen, workdir: Path, mesh) -> dict:
     """Attacks the chosen images shard by shard, resuming: a dict of arrays, less `LARGE`."""
     options = _attacks.attack_options(settings.attack_by(settings.protocol))
-    noise_key = key_for(settings, NOISE)
     key, (one, _) = key_for(settings, TARGETS), source.read(range(1))
     shared = _attacks.attack_identity(victim.logits_fn, one, key, options) | {
         "other networks": identity.of_settings(
@@ -172,15 +171,7 @@ def _attack(settings, victim: Victim, victims, source: Source, chosen, workdir: 
         kept = rounded
         if settings.survive_rounding:
             kept = eight_bit.round_images(victim.logits_fn, images, found.adv_images, targets, True)
-        stddevs = np.where(found.success, found.distortion, 0).astype(np.float32)
-        changed = {views.PLAIN: found.adv_images}
-        changed[views.SAME_NORM] = baselines.random_directions(noise_key, indices, images, stddevs)
-        for stddev in settings.curve_stddevs:
-            at = np.full(len(images), stddev, np.float32)
-            changed[amplified(stddev)] = baselines.amplify(images, found.adv_images, stddev)
-            changed[directions(stddev)] = baselines.random_directions(
-                noise_key, indices, images, at
-            )
+        changed = _with_controls(settings, indices, images, found)
         predictions = {
             f"{other.name}: {kind}": logits(other.logits_fn, np.clip(each, 0, 1)).argmax(axis=-1)
             for kind, each in changed.items()
@@ -200,11 +191,26 @@ def _attack(settings, victim: Victim, victims, source: Source, chosen, workdir: 
     with Progress(len(chosen), f"attacking {victim.name}") as progress:
         where = views.attack_shards(settings, victim.name, len(chosen), workdir)
         arrays = shards.map_shards(
-            where, compute, made_from=made_from, progress=progress.update, on_disk=LARGE
+            where, compute, made_from=made_from, progress=progress, on_disk=LARGE
         )
     made = identity.of_settings(shards=[made_from(*span) for span in where.spans()])
     _write_pngs(workdir / "adversarial" / victim.name, where, arrays, made)
     return arrays
+
+
+def _with_controls(settings, indices, images, found) -> dict[str, np.ndarray]:
+    """The adversarial images, amplified ones, and random directions as long, by their kind."""
+    key, num = key_for(settings, NOISE), len(images)
+    stddevs = np.where(found.success, found.distortion, 0).astype(np.float32)
+    changed = {
+        views.PLAIN: found.adv_images,
+        views.SAME_NORM: baselines.move_randomly(key, indices, images, stddevs),
+    }
+    for stddev in settings.curve_stddevs:
+        at = np.full(num, stddev, np.float32)
+        changed[amplified(stddev)] = baselines.amplify(images, found.adv_images, stddev)
+        changed[directions(stddev)] = baselines.move_randomly(key, indices, images, at)
+    return changed
 
 
 def amplified(stddev: float) -> str:

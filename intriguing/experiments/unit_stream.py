@@ -121,7 +121,7 @@ def project(settings, trained, layer: str, shape, source, key, workdir: Path) ->
     with Progress(num, f"units of {layer}") as progress:
         return shards.map_shards(
             shards.Shards(workdir / "results" / "units" / layer, num, settings.shard_size),
-            compute, made_from=made_from, progress=progress.update,
+            compute, made_from=made_from, progress=progress,
         )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from intriguing.atomic import io_error, write_atomic
 from intriguing.errors import InputError
 from intriguing.identity import NUMERICS, MadeFrom, differences
-from intriguing.progress import logger
+from intriguing.progress import Progress, logger
 
 Arrays = dict[str, np.ndarray]
 
@@ -116,7 +116,7 @@ def map_shards(
     compute: Callable[[int, int], Arrays],
     *,
     made_from: Callable[[int, int], MadeFrom],
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
     on_disk: Collection[str] = (),
 ) -> Found:
     """Compute arrays over examples shard by shard, each kept in a file of its own.
@@ -126,7 +126,7 @@ def map_shards(
       compute: `compute(start, stop)` returns arrays whose leading axis is stop - start.
       made_from: `made_from(start, stop)` says what a shard depends on, and is kept in it. A shard
         that was made from anything else, or by code of other numerics, is computed again.
-      progress: called after every shard, loaded or computed, with the number of examples done.
+      progress: told after every shard, loaded or computed.
       on_disk: names of arrays that are too large to keep in memory.
 
     Returns:
@@ -146,7 +146,8 @@ def map_shards(
     for start, stop in shards.spans():
         here = {"numerics": str(NUMERICS), **made_from(start, stop)}
         arrays = _load_fitting(shards.path(start, stop), stop - start, here)
-        if arrays is None:
+        is_old = arrays is not None
+        if not is_old:
             arrays = _compute(compute, start, stop)
             labelled = {**arrays, MADE_FROM: np.array(json.dumps(here))}
             save_arrays(shards.path(start, stop), labelled)
@@ -158,7 +159,7 @@ def map_shards(
                 "folder"
             )
         if progress is not None:
-            progress(stop)
+            (progress.restore if is_old else progress.update)(stop)
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Found(whole, shards)
 

@@ -165,6 +165,22 @@ class BatchedLBFGSB(jaxopt.LBFGSB):
         )[0]  # fmt: skip
 
 
+class BoxOptions(NamedTuple):
+    """Options of `minimize_box`.
+
+    Fields:
+      maxiter: iterations at most; for "batched" accepted steps, and twice as many evaluations.
+      tol: ends when the projected gradient (see `Solution.error`) is at most this.
+      rtol: ends when steps lower the value by less than this fraction of it.
+      history_size: pairs that L-BFGS remembers.
+    """
+
+    maxiter: int = 100
+    tol: float = 1e-3
+    rtol: float = 0.0
+    history_size: int = 10
+
+
 def minimize_box(
     value_and_grad_fn: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
     x0: jax.Array,
@@ -172,10 +188,7 @@ def minimize_box(
     upper: jax.Array | float,
     *,
     solver: str = "batched",
-    maxiter: int = 100,
-    tol: float = 1e-3,
-    rtol: float = 0.0,
-    history_size: int = 10,
+    **options,
 ) -> Solution:
     """Minimises one function of an array in a box; vmap for many.
 
@@ -186,18 +199,17 @@ def minimize_box(
       solver: "batched" (`lbfgs_step`, one evaluation per loop step) or "jaxopt", the stock LBFGSB
         (Byrd, Lu, Nocedal, Zhu 1995), hardened: it starts inside the box, keeps the best finite
         point seen, stops at the first non-finite value, and its result is clipped to the box.
-      maxiter: iterations at most; for "batched" accepted steps, and twice as many evaluations.
-      tol: ends when the projected gradient (see `Solution.error`) is at most this.
-      rtol: ends when steps lower the value by less than this fraction of it.
-      history_size: pairs that L-BFGS remembers.
+      **options: fields of `BoxOptions`: maxiter, tol, rtol, history_size.
 
     Returns:
       A `Solution`.
     """
+    options = BoxOptions(**options)
+    maxiter, tol, rtol, history_size = options
     shape, bounds = x0.shape, [jnp.asarray(b, x0.dtype) for b in (lower, upper)]
     full = [jnp.broadcast_to(b, shape) for b in bounds]
     if solver == "jaxopt":
-        return _minimize_stock(value_and_grad_fn, x0, *full, maxiter, tol, rtol, history_size)
+        return _minimize_stock(value_and_grad_fn, x0, *full, options)
     # Scalars stay scalars: the step is bound by memory.
     lower, upper = (
         bound.reshape(1) if bound.size == 1 else array.ravel()
@@ -236,7 +248,8 @@ def move_inside(x, lower, upper):
     return jnp.clip(x, lower + margin, upper - margin)
 
 
-def _minimize_stock(value_and_grad_fn, x0, lower, upper, maxiter, tol, rtol, history_size):
+def _minimize_stock(value_and_grad_fn, x0, lower, upper, options: BoxOptions) -> Solution:
+    maxiter, tol, rtol, history_size = options
     solver = jaxopt.LBFGSB(
         value_and_grad_fn, value_and_grad=True, maxiter=maxiter, tol=tol, history_size=history_size,
         maxls=MAX_LINE_SEARCH, implicit_diff=False, unroll=False,

@@ -52,34 +52,41 @@ def check_training(
             raise InputError(f"weight_decay.{layer} is {decay}: it must be 0 or more")
 
 
+class Adam(NamedTuple):
+    """Passes over the data, images per step over all devices, and the rate at the start."""
+
+    num_epochs: int
+    batch_size: int
+    learning_rate: float
+
+
 def run_epochs(
     loss_fn: LossFn,
     init_params: Callable[[jax.Array], dict],
     dataset: Dataset,
     key: jax.Array,
     *,
-    num_epochs: int,
-    batch_size: int,
-    learning_rate: float,
     mesh: Mesh | None = None,
     refreshed: Refreshed | None = None,
-    **run,
+    **options,
 ) -> TrainState:
     """Minimises `loss_fn` with Adam and a cosine schedule that ends at 0.
 
     Args:
       loss_fn: (params, batch, a batch of each pool, key) -> scalar.
       init_params: key -> params.
-      dataset, key, num_epochs, batch_size, learning_rate, mesh: as in `classifiers.fit`.
+      dataset, key, mesh: as in `classifiers.fit`.
       refreshed: further examples.
-      **run: fields of `loop.Run`.
+      **options: fields of `Adam` and of `loop.Run`.
 
     Returns:
-      The state after `num_epochs` epochs.
+      The state after the last epoch.
 
     Raises:
       InputError: batch size too large, an unfitting checkpoint, or a loss that is not finite.
     """
+    adam, run = loop.split_options(Adam, options)
+    num_epochs, batch_size, learning_rate = adam
     if batch_size > len(dataset.images):
         raise InputError(
             f"train.batch_size is {batch_size}, more than the {len(dataset.images)} training "
@@ -97,10 +104,8 @@ def run_epochs(
         return loop.create_train_state(init_params(key), tx)._replace(pools=pools)
 
     if run.checkpoint_dir:
-        settings = identity.of_settings(
-            num_epochs=num_epochs, batch_size=batch_size, learning_rate=learning_rate,
-            pools=[refreshed.batch_size, refreshed.settings] if refreshed else None,
-        )  # fmt: skip
+        of_pools = [refreshed.batch_size, refreshed.settings] if refreshed else None
+        settings = identity.of_settings(**adam._asdict(), pools=of_pools)
         made_from = _made_from(loss_fn, init_params, dataset, key, batch_size, pools)
         checkpoint.claim(run.checkpoint_dir, {**made_from, "settings": settings}, run.name)
     state = loop.restore_or_create(

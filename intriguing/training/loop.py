@@ -52,6 +52,17 @@ class Run(NamedTuple):
     log: Callable[..., None] | None = None
 
 
+def split_options(record: type, options: dict) -> tuple[NamedTuple, dict]:
+    """(a record of those options that are its fields, the others).
+
+    Raises:
+      TypeError: a field that has no default is not given.
+    """
+    names = record._fields
+    own = {name: value for name, value in options.items() if name in names}
+    return record(**own), {name: value for name, value in options.items() if name not in names}
+
+
 def create_train_state(params: dict, tx: optax.GradientTransformation) -> TrainState:
     """The state before the first round; without pools."""
     return TrainState(params, tx.init(params), jnp.zeros((), jnp.int32), {})

@@ -12,6 +12,7 @@ import functools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,31 +46,49 @@ def costs(kernel: jax.Array, x: jax.Array, stage: Stage) -> tuple[jax.Array, jax
     return error, jnp.sqrt(EPSILON + pooled).sum(axis=(1, 2, 3))
 
 
+class Rica(NamedTuple):
+    """How the stages are trained.
+
+    Fields:
+      crop_size: pixels of the network's input.
+      num_epochs, batch_size, learning_rate: of Adam, whose rate falls to 0 along a cosine.
+      sparsity_weights: one per stage; see the module.
+    """
+
+    crop_size: int
+    num_epochs: int
+    batch_size: int
+    learning_rate: float
+    sparsity_weights: Sequence[float]
+
+
+class Trained(NamedTuple):
+    """The stage that a step trains.
+
+    Fields: `model`, and the `index` of its stage; `tx`; `sparsity_weight`; `key`, of all steps;
+    `crop_size`.
+    """
+
+    model: QuocNet
+    index: int
+    tx: optax.GradientTransformation
+    sparsity_weight: float
+    key: jax.Array
+    crop_size: int
+
+
 def fit(
-    model: QuocNet,
-    source: Source,
-    key: jax.Array,
-    *,
-    crop_size: int,
-    num_epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    sparsity_weights: Sequence[float],
-    mesh: Mesh | None = None,
-    **run,
+    model: QuocNet, source: Source, key: jax.Array, *, mesh: Mesh | None = None, **options
 ) -> dict[str, dict[str, jax.Array]]:
-    """Trains the stages bottom to top, each for `num_epochs`, on random crops and mirror images.
+    """Trains the stages bottom to top, each for some epochs, on random crops and mirror images.
 
     Args:
       model: whose stages are trained; its classifier is not.
       source: images; their labels are not looked at.
       key: PRNG key.
-      crop_size: pixels of the network's input.
-      num_epochs, batch_size, learning_rate: of Adam, whose rate falls to 0 along a cosine.
-      sparsity_weights: one per stage; see the module.
       mesh: batches are divided along its data axis, weights by rows along its model axis.
-      **run: fields of `loop.Run`; a stage has a folder of its own in `checkpoint_dir`, and `log` is
-        called as `log(step, stage1=cost of an image)`.
+      **options: fields of `Rica` and of `loop.Run`; a stage has a folder of its own in
+        `checkpoint_dir`, and `log` is called as `log(step, stage1=cost of an image)`.
 
     Returns:
       {"stage1": {"kernel": ...}, ...}, laid out on the mesh.
@@ -77,48 +96,50 @@ def fit(
     Raises:
       InputError: as `loop.run`; rows of weights that the model axis cannot share.
     """
+    recipe, run = loop.split_options(Rica, options)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     run = loop.Run(**{"unit": "step", "checkpoint_seconds": 600.0, **run})
-    checkpoint_dir, log = run.checkpoint_dir, run.log
-    num_steps = streams.check_sizes(
-        source, crop_size=crop_size, num_epochs=num_epochs, batch_size=batch_size,
-        learning_rate=learning_rate, mesh=mesh,
-    )  # fmt: skip
-    tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+    num_steps = streams.check_sizes(source, recipe, mesh)
+    tx = optax.adam(optax.cosine_decay_schedule(recipe.learning_rate, num_steps))
     if run.checkpoint_dir:
-        settings = identity.of_settings(
-            num_epochs=num_epochs, batch_size=batch_size, crop_size=crop_size,
-            learning_rate=learning_rate, sparsity_weights=list(sparsity_weights),
-        )  # fmt: skip
-        made_from = {"network": repr(model), "settings": settings}
+        about = recipe._asdict() | {"sparsity_weights": list(recipe.sparsity_weights)}
+        made_from = {"network": repr(model), "settings": identity.of_settings(**about)}
         claimed = {**streams.made_from(source, key), **made_from}
         checkpoint.claim(run.checkpoint_dir, claimed, run.name)
     params: dict[str, dict[str, jax.Array]] = {}
-    input_shape = (crop_size, crop_size, source.read(range(1))[0].shape[-1])
-    shapes = kernel_shapes(model, input_shape)
-    for i, (shape, weight) in enumerate(zip(shapes, sparsity_weights, strict=True)):
+    size, sizes = recipe.crop_size, (num_steps, recipe.batch_size)
+    shapes = kernel_shapes(model, (size, size, source.read(range(1))[0].shape[-1]))
+    for i, (shape, weight) in enumerate(zip(shapes, recipe.sparsity_weights, strict=True)):
         layer = quocnet.stage_name(i)
-        finished = checkpoint_dir and _load_layer(checkpoint_dir, layer, shape, mesh)
+        finished = run.checkpoint_dir and _load_layer(run.checkpoint_dir, layer, shape, mesh)
         if finished:
             params[layer] = finished
             continue
         init_key, order_key, step_key = _stage_keys(key, i)
-        folder = Path(checkpoint_dir) / layer if checkpoint_dir else None
-        step = functools.partial(train_step, model, i, tx, weight, step_key, crop_size)
-        of_stage = run._replace(
-            name=f"{run.name}, {layer}", checkpoint_dir=folder,
-            log=log and (lambda step, loss, layer=layer: log(step, **{layer: loss})),
-        )  # fmt: skip
+        stage = Trained(model, i, tx, weight, step_key, size)
+        of_stage = _of_stage(run, layer)
+        folder = of_stage.checkpoint_dir
+        step = jax.jit(functools.partial(train_step, stage), donate_argnums=1)
         state = streams.run_steps(
-            functools.partial(jax.jit(step, donate_argnums=1), params),
+            functools.partial(step, params),
             _restore_or_create(init_key, shape, tx, folder, mesh), source, order_key,
-            sizes=(num_steps, batch_size), mesh=mesh, run=of_stage,
+            sizes=sizes, mesh=mesh, run=of_stage,
         )  # fmt: skip
         params[layer] = state.params
         if folder:
-            _save_layer(checkpoint_dir, layer, num_steps, state.params)
+            _save_layer(run.checkpoint_dir, layer, num_steps, state.params)
             shutil.rmtree(folder)
     return params
+
+
+def _of_stage(run: loop.Run, layer: str) -> loop.Run:
+    """How one stage is watched and kept."""
+    log = run.log
+    return run._replace(
+        name=f"{run.name}, {layer}",
+        checkpoint_dir=Path(run.checkpoint_dir) / layer if run.checkpoint_dir else None,
+        log=log and (lambda step, loss: log(step, **{layer: loss})),
+    )
 
 
 def _stage_keys(key: jax.Array, index: int) -> jax.Array:
@@ -203,23 +224,24 @@ def _restore_or_create(key, shape, tx, folder: Path | None, mesh: Mesh) -> Train
 
 
 def train_step(
-    model: QuocNet, index: int, tx: optax.GradientTransformation, sparsity_weight: float,
-    key: jax.Array, crop_size: int, below: dict, state: TrainState, images: jax.Array,
-    labels: jax.Array, readable: jax.Array,
+    stage: Trained, below: dict, state: TrainState, images: jax.Array, labels: jax.Array,
+    readable: jax.Array,
 ) -> tuple[TrainState, jax.Array]:  # fmt: skip
-    """One step for stage `index` of the model; those below it, with the filters `below`, stay.
+    """One step for a stage; those below it, with the filters `below`, stay.
 
     Returns:
       (the state after it, the mean cost of the images that count).
     """
     del labels
-    crops = streams.random_crops(jax.random.fold_in(key, state.step), images, crop_size)
+    model, index = stage.model, stage.index
+    crop_key = jax.random.fold_in(stage.key, state.step)
+    crops = streams.random_crops(crop_key, images, stage.crop_size)
     x = quocnet.run_stages(model, below, crops, index)
 
     def loss_fn(params):
         error, sparsity = costs(params["kernel"], x, model.stages[index])
-        cost = error + sparsity_weight * sparsity
+        cost = error + stage.sparsity_weight * sparsity
         return (cost * readable).sum() / jnp.maximum(readable.sum(), 1)
 
-    state, loss = loop.train_step(loss_fn, tx, state)
+    state, loss = loop.train_step(loss_fn, stage.tx, state)
     return state._replace(step=state.step + 1), loss

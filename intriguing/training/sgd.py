@@ -1,6 +1,7 @@
 """Training of large networks on streamed images, as Krizhevsky et al. 2012 trained AlexNet."""
 
 import functools
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,19 +18,26 @@ from intriguing.training.streams import random_crops
 DROPS = (1 / 3, 2 / 3, 8 / 9)  # of the training: there the learning rate is divided by 10
 
 
+class Sgd(NamedTuple):
+    """How a network is trained.
+
+    Fields:
+      crop_size: pixels of the network's input.
+      num_epochs: passes over the source; the last, smaller batch of each is left out.
+      batch_size: images per step, over all devices: a multiple of their number.
+      learning_rate, momentum, weight_decay: of SGD; the decay is of all parameters.
+    """
+
+    crop_size: int
+    num_epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+
 def fit(
-    model: nn.Module,
-    source: Source,
-    key: jax.Array,
-    *,
-    crop_size: int,
-    num_epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    mesh: Mesh | None = None,
-    **run,
+    model: nn.Module, source: Source, key: jax.Array, *, mesh: Mesh | None = None, **options
 ) -> TrainState:
     """Momentum SGD with weight decay on random crops and mirror images.
 
@@ -40,12 +48,8 @@ def fit(
       model: maps images (batch, crop_size, crop_size, 3) to (logits, activations).
       source: images larger than `crop_size`; those that cannot be read count for nothing.
       key: PRNG key.
-      crop_size: pixels.
-      num_epochs: passes over the source; the last, smaller batch of each is left out.
-      batch_size: images per step, over all devices: a multiple of their number.
-      learning_rate, momentum, weight_decay: of SGD; the decay is of all parameters.
       mesh: devices that share a batch; default: one.
-      **run: fields of `loop.Run`.
+      **options: fields of `Sgd` and of `loop.Run`.
 
     Returns:
       The state after the last step.
@@ -53,47 +57,40 @@ def fit(
     Raises:
       InputError: sizes that do not fit, an unfitting checkpoint, or a loss that is not finite.
     """
+    recipe, run = loop.split_options(Sgd, options)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     run = loop.Run(**{"unit": "step", "checkpoint_seconds": 600.0, **run})
-    num_steps = streams.check_sizes(
-        source, crop_size=crop_size, num_epochs=num_epochs, batch_size=batch_size,
-        learning_rate=learning_rate, mesh=mesh,
-    )  # fmt: skip
-    tx = _optimiser(learning_rate, momentum, weight_decay, num_steps)
+    num_steps, size = streams.check_sizes(source, recipe, mesh), recipe.crop_size
+    tx = _optimiser(recipe, num_steps)
     init_key, order_key, step_key = jax.random.split(key, 3)
 
     def create(key):
-        params = model.init(key, jnp.zeros((1, crop_size, crop_size, 3)))["params"]
+        params = model.init(key, jnp.zeros((1, size, size, 3)))["params"]
         return loop.create_train_state(params, tx)
 
-    step = functools.partial(train_step, model, tx, step_key, crop_size)
+    step = functools.partial(train_step, model, tx, step_key, size)
     if run.checkpoint_dir:
-        settings = identity.of_settings(
-            num_epochs=num_epochs, batch_size=batch_size, crop_size=crop_size,
-            learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay,
-        )  # fmt: skip
         made_from = {
             **streams.made_from(source, key),
             "network or loss": streams.identity_of(step, create, init_key, source),
-            "settings": settings,
+            "settings": identity.of_settings(**recipe._asdict()),
         }
         checkpoint.claim(run.checkpoint_dir, made_from, run.name)
     state = loop.restore_or_create(
         create, init_key, checkpoint_dir=run.checkpoint_dir, layout=sharding.replicated(mesh)
     )
-    sizes = (num_steps, batch_size)
+    sizes = (num_steps, recipe.batch_size)
     return streams.run_steps(
         jax.jit(step), state, source, order_key, sizes=sizes, mesh=mesh, run=run
     )
 
 
-def _optimiser(
-    learning_rate: float, momentum: float, weight_decay: float, total: int
-) -> optax.GradientTransformation:
-    """SGD for `total` steps; see `DROPS`."""
-    drops = {max(1, round(part * total)): 0.1 for part in DROPS}
-    schedule = optax.piecewise_constant_schedule(learning_rate, drops)
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum))
+def _optimiser(recipe: Sgd, num_steps: int) -> optax.GradientTransformation:
+    """SGD for so many steps; see `DROPS`."""
+    drops = {max(1, round(part * num_steps)): 0.1 for part in DROPS}
+    schedule = optax.piecewise_constant_schedule(recipe.learning_rate, drops)
+    decay = optax.add_decayed_weights(recipe.weight_decay)
+    return optax.chain(decay, optax.sgd(schedule, recipe.momentum))
 
 
 def train_step(

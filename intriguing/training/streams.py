@@ -18,10 +18,12 @@ from intriguing.training import loop
 from intriguing.training.loop import TrainState
 
 
-def check_sizes(
-    source: Source, *, crop_size: int, num_epochs: int, batch_size: int, learning_rate: float, mesh
-) -> int:
-    """The number of steps of the whole training. Raises InputError for sizes that do not fit."""
+def check_sizes(source: Source, recipe, mesh: Mesh) -> int:
+    """The number of steps of the whole training. Raises InputError for sizes that do not fit.
+
+    `recipe` has `crop_size`, `num_epochs`, `batch_size` and `learning_rate`.
+    """
+    crop_size, batch_size = recipe.crop_size, recipe.batch_size
     size, num = source.read(range(1))[0].shape[1], len(source.labels)
     if crop_size > size:
         raise InputError(f"crop_size is {crop_size}: images have {size} pixels")
@@ -32,9 +34,9 @@ def check_sizes(
         )
     if batch_size > num:
         raise InputError(f"batch_size is {batch_size}: the training set has {num} images")
-    if num_epochs < 1 or not learning_rate > 0:
+    if recipe.num_epochs < 1 or not recipe.learning_rate > 0:
         raise InputError("num_epochs must be at least 1, and learning_rate positive")
-    return num_epochs * (num // batch_size)
+    return recipe.num_epochs * (num // batch_size)
 
 
 def made_from(source: Source, key: jax.Array) -> MadeFrom:

@@ -11,6 +11,7 @@ from intriguing.errors import InputError
 from intriguing.experiments import build, specs
 from intriguing.models.layer_graph import LayerGraph, Node, chain, conv_relu
 from intriguing.models.layers import (
+    Add,
     Concat,
     Conv,
     Dense,
@@ -19,6 +20,8 @@ from intriguing.models.layers import (
     MaxPool,
     MeanPool,
     Normalise,
+    PadShortcut,
+    Relu,
 )
 
 SHAPES = [(12, 7), (7, 12), (9, 9), (5, 1), (1, 5)]
@@ -223,10 +226,21 @@ def branching_net():
     return LayerGraph(tuple(nodes))
 
 
+def residual_net():
+    """A block with a shortcut that pads, as those of ResNets."""
+    nodes = []
+    below = conv_relu(nodes, "conv1", Conv(6, 3, pad=1))
+    branch = conv_relu(nodes, "conv2", Conv(8, 3, 2, 1), below)
+    short = chain(nodes, ("shortcut", PadShortcut(8, 2)), start=below)
+    nodes.append(Node("add", Add(), (branch, short)))
+    chain(nodes, ("relu", Relu()), ("mean", MeanPool()), ("fc", Dense(3)))
+    return LayerGraph(tuple(nodes))
+
+
 NETS = {
     "branching": (branching_net(), (9, 11, 3)),
     "fully connected": (models.fully_connected((7, 6), 4), (4, 4, 1)),
-    "residual": (models.resnet(1, 4), (8, 8, 3)),
+    "residual": (residual_net(), (4, 4, 2)),
     "convolutional": (models.conv_net((3, 4), 6, 3), (8, 8, 1)),
     "autoencoder": (models.autoencoder_classifier(8, 3), (4, 4, 1)),
 }

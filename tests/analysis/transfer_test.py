@@ -136,9 +136,7 @@ def test_amplify_leaves_unchanged_images():
 def test_random_directions_have_the_length_asked_for():
     images = np.full((5, 8, 8, 1), 0.5, np.float32)
     stddevs = np.array([0.0, 0.01, 0.1, 1.0, 3.0], np.float32)
-    found = np.asarray(
-        baselines.random_directions(jax.random.key(0), np.arange(5), images, stddevs)
-    )
+    found = np.asarray(baselines.move_randomly(jax.random.key(0), np.arange(5), images, stddevs))
     assert found.shape == images.shape and found.dtype == np.float32
     np.testing.assert_allclose(rms(found - images), stddevs, rtol=1e-5)
     assert (found > 1).any() and (found < 0).any()  # not clipped
@@ -150,13 +148,13 @@ def test_random_directions_do_not_depend_on_the_batch():
     images = np.random.default_rng(0).uniform(size=(7, 4, 4, 1)).astype(np.float32)
     stddevs = np.linspace(0.1, 0.7, 7, dtype=np.float32)
     key = jax.random.key(3)
-    whole = np.asarray(baselines.random_directions(key, np.arange(7), images, stddevs))
+    whole = np.asarray(baselines.move_randomly(key, np.arange(7), images, stddevs))
     for part in ([2, 3], [6], [5, 0, 1]):
-        found = baselines.random_directions(key, np.array(part), images[part], stddevs[part])
+        found = baselines.move_randomly(key, np.array(part), images[part], stddevs[part])
         np.testing.assert_allclose(found, whole[part], rtol=1e-6)
-    again = baselines.random_directions(key, np.arange(7), images, stddevs)
+    again = baselines.move_randomly(key, np.arange(7), images, stddevs)
     np.testing.assert_array_equal(again, whole)
-    other = baselines.random_directions(jax.random.key(4), np.arange(7), images, stddevs)
+    other = baselines.move_randomly(jax.random.key(4), np.arange(7), images, stddevs)
     assert (np.asarray(other) != whole).mean() > 0.99
 
 

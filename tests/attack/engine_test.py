@@ -9,6 +9,7 @@ from jax.tree_util import Partial
 from intriguing import attack, models, predict, sharding
 from intriguing.attack import AttackStatus, feed, minimal
 from intriguing.attack.lanes import Finished, Options, empty_lanes
+from intriguing.attack.problem import Problem
 
 PIXELS, CLASSES, NUM = 12, 4, 23
 TRACES = []
@@ -107,7 +108,7 @@ def test_lowers_for_other_devices(problem, platform):
     options = Options(4, 30, 1e-3, 1e-3, 5, False)
     lanes = empty_lanes(5, PIXELS, PIXELS, jnp.float32, 5)
     lower, upper = np.zeros_like(images), np.ones_like(images)
-    queue = feed.make_queue((images, lower, upper, targets), 0, 20, mesh)
+    queue = feed.make_queue(Problem(images, lower, upper, targets), 0, 20, mesh)
     run_engine, finish = (
         jax.jit(function.__wrapped__, static_argnames=names)
         for function, names in (
@@ -124,8 +125,8 @@ def test_lowers_for_other_devices(problem, platform):
         np.arange(NUM, dtype=np.int32), images, zeros, zeros, zeros.astype(np.int32), zeros > 0
     )
     finish_text = finish.trace(
-        logits_fn, images, lower, upper, targets, found, mesh=mesh, refine_steps=4, num_margins=3,
-        unroll=False,
+        logits_fn, Problem(images, lower, upper, targets), found, mesh=mesh, refine_steps=4,
+        num_margins=3, unroll=False,
     ).lower(lowering_platforms=(platform,)).as_text()  # fmt: skip
     for text in (attack_text, finish_text):
         assert "while" in text and "lapack" not in text.lower()

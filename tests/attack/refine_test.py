@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 
 from intriguing import attack
 from intriguing.attack import refine
+from intriguing.attack.problem import Problem
 
 PIXELS, CLASSES, NUM = 30, 6, 16
 project = jax.jit(refine.project_linear)
@@ -59,8 +60,8 @@ def problem():
 @functools.partial(jax.jit, static_argnames=("num_margins",))
 def refined(params, images, targets, adv, num_margins):
     return refine.refine(
-        Partial(linear, params), images, targets, adv, jnp.zeros_like(adv), jnp.ones_like(adv),
-        num_steps=4, num_margins=num_margins,
+        Partial(linear, params), Problem(images, jnp.zeros_like(adv), jnp.ones_like(adv), targets),
+        adv, num_steps=4, num_margins=num_margins,
     )  # fmt: skip
 
 

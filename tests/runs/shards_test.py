@@ -27,6 +27,19 @@ def _damage(path, how):
             np.save(file, np.arange(3))
 
 
+class Recorder:
+    """What a `Progress` was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def restore(self, num):
+        self.told.append(("restored", num))
+
+    def update(self, num):
+        self.told.append(("done", num))
+
+
 def test_arrays_round_trip(tmp_path):
     arrays = {"x": np.arange(6, dtype=np.int8).reshape(3, 2), "y": np.float32([np.nan, 1])}
     shards.save_arrays(tmp_path / "a.npz", arrays)
@@ -99,7 +112,7 @@ def map_shards(directory, num, size, compute, *, made_from=made_from, **options)
 
 
 def test_map_shards_concatenates_in_order_and_resumes(tmp_path):
-    directory, progress = tmp_path / "shards", []
+    directory, progress = tmp_path / "shards", Recorder()
     interrupted = _Compute(stop_at=8)
     with pytest.raises(KeyboardInterrupt):
         map_shards(directory, 10, 4, interrupted)
@@ -107,9 +120,9 @@ def test_map_shards_concatenates_in_order_and_resumes(tmp_path):
 
     (directory / "000000-000004.npz").unlink()
     resumed = _Compute()
-    arrays = map_shards(directory, 10, 4, resumed, progress=progress.append)
+    arrays = map_shards(directory, 10, 4, resumed, progress=progress)
     assert resumed.calls == [(0, 4), (8, 10)]
-    assert progress == [4, 8, 10]
+    assert progress.told == [("done", 4), ("restored", 8), ("done", 10)]
     np.testing.assert_array_equal(arrays["square"], np.arange(10) ** 2)
     np.testing.assert_array_equal(arrays["pair"][:, 1], [0] * 4 + [4] * 4 + [8] * 2)
 
