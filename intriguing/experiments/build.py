@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from intriguing import data, models, sharding, training
 from intriguing.analysis import lipschitz
@@ -141,22 +142,61 @@ class Job(NamedTuple):
 
 
 def train_models(settings, jobs: Iterable[Job], workdir: Path, mesh) -> list[Trained]:
-    """Trains (or restores) a model per job, as many at a time as there are devices."""
+    """Trains (or restores) a model per job, as many at a time as there are devices.
 
-    def run(job: Job, mesh) -> Trained:
-        label, spec = job.label or job.name, settings.models[job.name]
-        key = jax.random.key(settings.seed + job.seed)
-        options = {
-            **_settings.train_options(settings, spec),
-            "mesh": sharding.whole_batches(mesh),
-            "checkpoint_dir": workdir / "checkpoints" / label,
-            "name": f"training {label}",
-            "log": metrics_logger(workdir, label),
-        }
-        key = jax.random.fold_in(key, settings.model_names.index(job.name))
-        return train(spec, job.dataset, key, options)
+    Seeds of one network are one program, but for those whose training leaves it: pools, which are
+    attacked anew every epoch, and the two phases of the autoencoder.
+    """
+    jobs, groups = list(jobs), {}
+    for i, job in enumerate(jobs):
+        spec = settings.models[job.name]
+        is_alone = isinstance(spec, specs.AutoencoderClassifier) or spec.pools.weights
+        groups.setdefault((job.name, i if is_alone else -1), []).append(i)
 
-    return sharding.side_by_side(run, jobs, mesh)
+    def run(group: list[int], mesh) -> list[Trained]:
+        return _train_together(settings, [jobs[i] for i in group], workdir, mesh)
+
+    trained = sharding.side_by_side(run, groups.values(), mesh)
+    found = {
+        i: each
+        for group, models_ in zip(groups.values(), trained, strict=True)
+        for i, each in zip(group, models_, strict=True)
+    }
+    return [found[i] for i in range(len(jobs))]
+
+
+def _train_together(settings, jobs: list[Job], workdir: Path, mesh) -> list[Trained]:
+    """Trains one network on each of the jobs' data, with each of their seeds."""
+    name, labels = jobs[0].name, [job.label or job.name for job in jobs]
+    spec, dataset = settings.models[name], jobs[0].dataset
+    keys = [
+        jax.random.fold_in(jax.random.key(settings.seed + job.seed),
+                           settings.model_names.index(name))
+        for job in jobs
+    ]  # fmt: skip
+    logs = [metrics_logger(workdir, label) for label in labels]
+    label = labels[0] if len(jobs) == 1 else f"{name}, {len(jobs)} seeds"
+    options = {
+        **_settings.train_options(settings, spec),
+        "mesh": sharding.whole_batches(mesh),
+        "checkpoint_dir": workdir / "checkpoints" / label,
+        "name": f"training {label}",
+    }
+    if len(jobs) == 1:
+        return [train(spec, dataset, keys[0], options | {"log": logs[0]})]
+
+    def log_all(step: int, loss: np.ndarray) -> None:
+        for log, each in zip(logs, loss, strict=True):
+            log(step, loss=float(each))
+
+    if any(job.dataset is not dataset for job in jobs):
+        parts = zip(*((job.dataset.images, job.dataset.labels) for job in jobs), strict=True)
+        images, targets = map(np.stack, parts)
+        dataset = dataset._replace(images=images, labels=targets)
+    whole = train(spec, dataset, jnp.stack(keys), options | {"log": log_all})
+    params = jax.device_get(whole.params)
+    return [whole._replace(params=jax.tree.map(lambda array, i=i: array[i], params))
+            for i in range(len(jobs))]  # fmt: skip
 
 
 def train(spec: specs.SMALL, dataset: data.Dataset, key: jax.Array, options: dict) -> Trained:
@@ -174,7 +214,8 @@ def train(spec: specs.SMALL, dataset: data.Dataset, key: jax.Array, options: dic
         pools = adversarial.PoolOptions(**dataclasses.asdict(spec.pools))
         return Trained(model, adversarial.fit(model, dataset, key, pools=pools, **options).params)
     if spec.lipschitz_weight:
-        nodes, image_shape, weight = model.nodes, dataset.images.shape[1:], spec.lipschitz_weight
+        nodes, weight = model.nodes, spec.lipschitz_weight
+        image_shape = dataset.images.shape[dataset.labels.ndim :]
         options["penalty_fn"] = lambda params: (
             weight * lipschitz.lipschitz_penalty(nodes, params, image_shape)
         )

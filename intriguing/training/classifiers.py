@@ -62,7 +62,9 @@ def fit(
     Args:
       model: maps images to (logits, activations).
       dataset: images (num, ...) float32, labels (num,) int32.
-      key: PRNG key.
+      key: PRNG key. Several of them, (seeds,), are trained as one program, which is compiled once
+        and fills an accelerator better. The data are one set for all, or images (seeds, num, ...)
+        and labels (seeds, num); the state's arrays have a first axis of seeds.
       weight_decay: lambda of each layer, by the layer's name; layers not named have none.
       loss_fn: (model outputs, batch) -> scalar, without weight decay.
       penalty_fn: params -> scalar, added to the loss (`lipschitz.lipschitz_penalty`, for one).
@@ -98,7 +100,7 @@ def fit(
 
 def init_fn(model: nn.Module, dataset: Dataset) -> Callable[[jax.Array], dict]:
     """A function from a key to fresh parameters for images of this shape."""
-    one = (1, *dataset.images.shape[1:])
+    one = (1, *dataset.images.shape[dataset.labels.ndim :])
     return lambda key: model.init(key, jnp.zeros(one))["params"]
 
 

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 from intriguing import identity, sharding
 from intriguing.data import Dataset
 from intriguing.errors import InputError
-from intriguing.identity import MadeFrom
 from intriguing.training import checkpoint, loop
 from intriguing.training.loop import Pools, TrainState
 
@@ -75,7 +74,8 @@ def run_epochs(
     Args:
       loss_fn: (params, batch, a batch of each pool, key) -> scalar.
       init_params: key -> params.
-      dataset, key, mesh: as in `classifiers.fit`.
+      dataset, key, mesh: as in `classifiers.fit`; or several keys (seeds,), trained as one program,
+        with one data set for all, or one for each: images (seeds, num, ...), labels (seeds, num).
       refreshed: further examples.
       **options: fields of `Adam` and of `loop.Run`.
 
@@ -87,36 +87,44 @@ def run_epochs(
     """
     adam, run = loop.split_options(Adam, options)
     num_epochs, batch_size, learning_rate = adam
-    if batch_size > len(dataset.images):
+    seeds = _Seeds(key.ndim > 0, dataset.labels.ndim > 1)
+    num_images = dataset.labels.shape[-1]
+    if batch_size > num_images:
         raise InputError(
-            f"train.batch_size is {batch_size}, more than the {len(dataset.images)} training "
+            f"train.batch_size is {batch_size}, more than the {num_images} training "
             "images: make it smaller"
         )
     run = loop.Run(**run)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     on_all = sharding.replicated(mesh)
-    num_batches = len(dataset.images) // batch_size
+    num_batches = num_images // batch_size
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_epochs * num_batches))
-    init_key, data_key = jax.random.split(key)
+    init_key, data_key = seeds.map(jax.random.split, 0, out_axes=1)(key)
     pools = refreshed.pools if refreshed else {}
 
     def create(key, pools):
         return loop.create_train_state(init_params(key), tx)._replace(pools=pools)
 
+    create = seeds.map(create, 0, None)
     if run.checkpoint_dir:
         of_pools = [refreshed.batch_size, refreshed.settings] if refreshed else None
         settings = identity.of_settings(**adam._asdict(), pools=of_pools)
-        made_from = _made_from(loss_fn, init_params, dataset, key, batch_size, pools)
+        first = dataset._replace(images=dataset.images[0]) if seeds.own_data else dataset
+        made_from = {
+            "data": identity.of_arrays(dataset.images, dataset.labels),
+            "network or loss": _network_of(loss_fn, init_params, first.images[:batch_size], pools),
+            "seed": identity.of_arrays(key), "jax": jax.__version__,
+        }  # fmt: skip
         checkpoint.claim(run.checkpoint_dir, {**made_from, "settings": settings}, run.name)
     state = loop.restore_or_create(
         create, init_key, pools, checkpoint_dir=run.checkpoint_dir, layout=on_all
     )
-    if int(state.step) >= num_epochs:
+    if loop.num_done(state) >= num_epochs:
         return state
     arrays = jax.device_put((dataset.images, dataset.labels), on_all)
     sizes = (num_batches, batch_size, refreshed.batch_size if refreshed else batch_size)
     step = functools.partial(train_step, loss_fn, tx)
-    run_epoch = _epoch_runner(step, sizes, mesh, _has_slow_loops(state.params, mesh))
+    run_epoch = _epoch_runner(step, sizes, mesh, _has_slow_loops(init_params, mesh), seeds)
 
     def advance(state):
         if refreshed:
@@ -126,21 +134,32 @@ def run_epochs(
     return loop.run(advance, state, num_epochs, run=run)
 
 
-def _made_from(loss_fn: LossFn, init_params, dataset, key, batch_size, pools: Pools) -> MadeFrom:
-    """What a training's result depends on, but for its settings."""
-    batch = Dataset(dataset.images[:batch_size], dataset.labels[:batch_size], ())
+class _Seeds(NamedTuple):
+    """Whether there are several, and whether each has data of its own."""
+
+    several: bool
+    own_data: bool
+
+    def map(self, function, *in_axes, out_axes=0):
+        """The function, or that of all seeds at once."""
+        return jax.vmap(function, in_axes, out_axes) if self.several else function
+
+    @property
+    def data_axis(self) -> int | None:
+        """Of the arrays of the data."""
+        return 0 if self.own_data else None
+
+
+def _network_of(loss_fn: LossFn, init_params, images, pools: Pools) -> str:
+    """Hash of what is trained: of the function from a key to parameters and their loss."""
+    batch = Dataset(images, np.zeros(len(images), np.int32), ())
     shapes = jax.eval_shape(lambda: (batch, pools))
 
     def network(key, batch, pools):
         params = init_params(key)
         return params, loss_fn(params, batch, pools, key)
 
-    return {
-        "data": identity.of_arrays(dataset.images, dataset.labels),
-        "network or loss": identity.of_function(network, key, *shapes),
-        "seed": identity.of_arrays(key),
-        "jax": jax.__version__,
-    }
+    return identity.of_function(network, jax.random.key(0), *shapes)
 
 
 def train_step(loss_fn: LossFn, tx, state: TrainState, batch: Dataset, pools: Pools, key):
@@ -148,13 +167,14 @@ def train_step(loss_fn: LossFn, tx, state: TrainState, batch: Dataset, pools: Po
     return loop.train_step(lambda params: loss_fn(params, batch, pools, key), tx, state)
 
 
-def _has_slow_loops(params, mesh: Mesh) -> bool:
+def _has_slow_loops(init_params, mesh: Mesh) -> bool:
     """Whether a loop inside a program is slow: on a CPU, XLA has no fast convolutions in one."""
+    params = jax.eval_shape(init_params, jax.random.key(0))
     has_kernels = any(leaf.ndim > 2 for leaf in jax.tree.leaves(params))
     return has_kernels and mesh.devices.flat[0].platform == "cpu"
 
 
-def _epoch_runner(step, sizes: tuple[int, int, int], mesh: Mesh, slow_loops: bool):
+def _epoch_runner(step, sizes: tuple[int, int, int], mesh: Mesh, slow_loops: bool, seeds: _Seeds):
     """A function (state, arrays, key) -> (state, mean loss): one pass over a fresh permutation."""
     num_batches, batch_size, pool_batch_size = sizes
 
@@ -194,12 +214,15 @@ def _epoch_runner(step, sizes: tuple[int, int, int], mesh: Mesh, slow_loops: boo
             functools.partial(one_step, arrays, state.pools), start, steps
         )
         after = state._replace(params=params, opt_state=opt_state, step=state.step + 1)
-        return after, losses.mean()
+        return after, losses.mean(axis=0)
 
     if not slow_loops:
         plan_of, one_step, scan = plan, body, jax.lax.scan
-        return jax.jit(run_epoch)
-    plan_of, one_step, scan = jax.jit(plan), jax.jit(body), _scan_in_python
+        return jax.jit(seeds.map(run_epoch, 0, seeds.data_axis, 0))
+    # A step's index is the first axis, that of the seeds the second.
+    plan_of = jax.jit(seeds.map(plan, 0, seeds.data_axis, 0, out_axes=1))
+    one_step = jax.jit(seeds.map(body, seeds.data_axis, 0, 0, 0))
+    scan = _scan_in_python
     return run_epoch
 
 

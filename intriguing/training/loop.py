@@ -25,7 +25,8 @@ class TrainState(NamedTuple):
     """What training carries from round to round.
 
     Fields: `params`; `opt_state`; `step`, the rounds done so far; `pools`, further examples by
-    name, which change from round to round (none in plain training).
+    name, which change from round to round (none in plain training). Of several seeds trained as one
+    program every array has them as its first axis.
     """
 
     params: dict
@@ -42,7 +43,8 @@ class Run(NamedTuple):
       unit: what a round is called.
       checkpoint_dir: where to save and resume; None: nowhere.
       checkpoint_seconds: time between saves; the end, and an interruption, are always saved.
-      log: called as `log(step, loss=...)` a hundred times, evenly, and at the end.
+      log: called as `log(step, loss=...)` a hundred times, evenly, and at the end; of several seeds
+        with an array of their losses.
     """
 
     name: str = "training"
@@ -66,6 +68,11 @@ def split_options(record: type, options: dict) -> tuple[NamedTuple, dict]:
 def create_train_state(params: dict, tx: optax.GradientTransformation) -> TrainState:
     """The state before the first round; without pools."""
     return TrainState(params, tx.init(params), jnp.zeros((), jnp.int32), {})
+
+
+def num_done(state: TrainState) -> int:
+    """The rounds that are done, by every seed if there are several."""
+    return int(np.max(state.step))
 
 
 def train_step(
@@ -126,7 +133,7 @@ def run(
       InputError: a loss or weights that are not finite.
       KeyboardInterrupt: after the state has been saved.
     """
-    first = saved = good = int(state.step)
+    first = saved = good = num_done(state)
     log_every, saved_at = max(1, num_steps // 100), time.monotonic()
     with Progress(num_steps, run.name, run.unit, num_done=first) as progress:
         try:
@@ -141,7 +148,7 @@ def run(
                     raise InputError(_stopped(run, is_bad, step, good, saved))
                 good = step
                 if is_logged and run.log is not None:
-                    run.log(step, loss=float(loss))
+                    run.log(step, loss=float(loss) if np.ndim(loss) == 0 else np.asarray(loss))
                 if is_due and run.checkpoint_dir is not None:
                     checkpoint.save(run.checkpoint_dir, step, state)
                     saved, saved_at = step, time.monotonic()
@@ -159,7 +166,7 @@ def _is_finite(tree) -> jax.Array:
 
 def _what_is_bad(loss: jax.Array, state: TrainState | None) -> str:
     """What is not finite, in words; nothing if all is well. Weights are looked at if given."""
-    if not np.isfinite(loss):
+    if not np.isfinite(loss).all():
         return f"the loss is {loss}"
     return "" if state is None or _is_finite(state) else "some weights are no longer finite"
 
@@ -177,5 +184,5 @@ def _save_interrupted(state: TrainState, saved: int, run: Run) -> None:
     """Keeps what an interruption would lose, unless it is bad or was given away in mid-step."""
     if run.checkpoint_dir is None or any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
         return
-    if (step := int(state.step)) > saved and _is_finite(state):
+    if (step := num_done(state)) > saved and _is_finite(state):
         checkpoint.save(run.checkpoint_dir, step, state)

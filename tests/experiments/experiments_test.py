@@ -133,10 +133,12 @@ def test_every_experiment_has_a_config():
 def test_writes_what_it_promises(finished):
     config, workdir, summary = finished
     assert json.loads((workdir / "config.json").read_text()) == json.loads(config.to_json())
+    for name in config.model_names:
+        folders = [path for path in (workdir / "checkpoints").iterdir() if name in path.name]
+        assert folders and all(any(path.iterdir()) for path in folders)
     lines = runs.read_metrics(workdir / "metrics.jsonl")
     for label in labels_of(config):
         assert any(key.startswith(f"train/{label}/") for line in lines for key in line), label
-        assert any((workdir / "checkpoints" / label).iterdir())
         for protocol in config.protocols if config.experiment != "unit_analysis" else ():
             shards = sorted(
                 path.name for path in (workdir / "results" / label / protocol).iterdir()

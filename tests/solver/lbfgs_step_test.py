@@ -98,7 +98,8 @@ def test_the_counters_count(states):
     for before, after in itertools.pairwise(states):
         if after.num_iters > before.num_iters:
             assert after.num_backtracks == 0 and after.stepsize == 1
-            np.testing.assert_array_equal(after.x, before.trial)
+            # Some compilers make the point twice, once with a fused multiply-add.
+            np.testing.assert_allclose(after.x, before.trial, rtol=3e-7)
         elif before.status == Status.RUNNING and before.num_backtracks < 15:
             assert after.num_backtracks == before.num_backtracks + 1
             assert 0.1 - 1e-6 <= after.stepsize / before.stepsize <= 0.5 + 1e-6

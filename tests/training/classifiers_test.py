@@ -254,6 +254,32 @@ def test_penalty_fn_is_added(digits, uninterrupted):
         np.testing.assert_allclose(*kernels, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("own_data", [False, True])
+@pytest.mark.parametrize("model", [MODEL, conv_net((2,), 5)], ids=["dense", "convolutional"])
+def test_seeds_as_one_program_are_what_each_is_alone(digits, tmp_path, model, own_data):
+    keys = jax.random.split(jax.random.key(3), 2)
+    parts = [data.take(digits, slice(60)), data.take(digits, slice(60 if own_data else 0, 120))]
+    parts = parts if own_data else [digits, digits]
+    both = digits
+    if own_data:
+        images, labels = (np.stack([getattr(part, name) for part in parts])
+                          for name in ("images", "labels"))  # fmt: skip
+        both = digits._replace(images=images, labels=labels)
+    logged, options = [], {"num_epochs": 3, "batch_size": 20, "learning_rate": 1e-2}
+    options["weight_decay"] = {"fc1": 1e-3}
+    state = training.fit(model, both, keys, checkpoint_dir=tmp_path,
+                         log=lambda step, loss: logged.append(loss), **options)  # fmt: skip
+    alone = [training.fit(model, part, key, **options)
+             for part, key in zip(parts, keys, strict=True)]  # fmt: skip
+    for i, each in enumerate(alone):
+        for found, wanted in zip(jax.tree.leaves(state.params), jax.tree.leaves(each.params),
+                                 strict=True):  # fmt: skip
+            np.testing.assert_allclose(found[i], wanted, atol=1e-5)
+    assert [loss.shape for loss in logged] == [(2,)] * 3 and logged[0][0] != logged[0][1]
+    again = training.fit(model, both, keys, checkpoint_dir=tmp_path, **options)  # restored
+    assert equal(again.params, state.params)
+
+
 def test_dropout_is_drawn_from_the_key(digits):
     def fit(*rates):
         model = fully_connected((), dropout_rates=rates)
@@ -285,8 +311,7 @@ def test_which_nets_have_slow_loops(digits):
     mesh = sharding.make_mesh(1)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     for model, slow in ((MODEL, False), (conv_net((2,), 5), on_cpu)):
-        params = jax.eval_shape(training.init_fn(model, digits), jax.random.key(0))
-        assert epochs._has_slow_loops(params, mesh) == slow
+        assert epochs._has_slow_loops(training.init_fn(model, digits), mesh) == slow
 
 
 # ---- the autoencoder
