@@ -1,8 +1,24 @@
-"""Attacks that reach nothing, for what must stand that."""
+"""Attacks that reach nothing, and work that is interrupted, for what must stand that."""
 
 import numpy as np
 
 from intriguing import attack
+
+
+def interrupted_at(number, function):
+    """The function, whose call of that number (from 1 on; None: none) is interrupted.
+
+    Its `calls` are what it was called with, (args, options) each.
+    """
+
+    def counted(*args, **options):
+        counted.calls.append((args, options))
+        if len(counted.calls) == number:
+            raise KeyboardInterrupt
+        return function(*args, **options)
+
+    counted.calls = []
+    return counted
 
 
 def fail_all(monkeypatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from failing import fail_all
+from failing import fail_all, interrupted_at
 
 from intriguing import attack, runs, training
 from intriguing.errors import InputError
@@ -236,17 +236,10 @@ def copied(digits, tmp_path):
 
 
 def count_calls(monkeypatch, stop_at=None):
-    """Counts the attacks; the one numbered `stop_at` is interrupted."""
-    calls, real = [], attack.attack_batch
-
-    def counted(*args, **options):
-        calls.append(options["indices"].tolist())
-        if len(calls) == stop_at:
-            raise KeyboardInterrupt
-        return real(*args, **options)
-
+    """What attacks are called with; the one numbered `stop_at` is interrupted."""
+    counted = interrupted_at(stop_at, attack.attack_batch)
     monkeypatch.setattr(attack, "attack_batch", counted)
-    return calls
+    return counted.calls
 
 
 @pytest.mark.parametrize("how", ["deleted", "truncated", "flipped", "emptied"])
@@ -266,7 +259,7 @@ def test_a_damaged_shard_is_computed_again(digits, tmp_path, monkeypatch, how):
         }[how])  # fmt: skip
     calls = count_calls(monkeypatch)
     again = run_experiment(config, workdir)
-    assert calls == [[2, 3]]
+    assert [options["indices"].tolist() for _, options in calls] == [[2, 3]]
     assert tables_of(again) == tables_of(summary)
     after = shards.load_arrays(shard)
     assert after.keys() == before.keys()
@@ -294,16 +287,8 @@ def test_interrupted_and_resumed_is_uninterrupted(digits, tmp_path, monkeypatch,
 
 def test_interrupted_in_training(digits, tmp_path, monkeypatch):
     config, _, summary = digits
-    real, calls = training.fit, []
-
-    def second_is_interrupted(*args, **options):
-        calls.append(options["name"])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*args, **options)
-
     with monkeypatch.context() as context:
-        context.setattr(training, "fit", second_is_interrupted)
+        context.setattr(training, "fit", interrupted_at(2, training.fit))
         with pytest.raises(KeyboardInterrupt):
             run_experiment(config, tmp_path)
     assert tables_of(run_experiment(config, tmp_path)) == tables_of(summary)

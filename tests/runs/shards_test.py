@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from failing import interrupted_at
 
 from intriguing.errors import InputError
 from intriguing.runs import shards
@@ -90,14 +91,12 @@ def test_load_arrays_never_returns_wrong_numbers_nor_raises(tmp_path):
 
 
 class _Compute:
-    """Squares; remembers what it was asked for, and is interrupted at `stop_at`."""
+    """Squares; remembers what it was asked for."""
 
-    def __init__(self, stop_at=None):
-        self.calls, self.stop_at = [], stop_at
+    def __init__(self):
+        self.calls = []
 
     def __call__(self, start, stop):
-        if start == self.stop_at:
-            raise KeyboardInterrupt
         self.calls.append((start, stop))
         return {"square": np.arange(start, stop) ** 2, "pair": np.ones((stop - start, 2)) * start}
 
@@ -113,7 +112,7 @@ def map_shards(directory, num, size, compute, *, made_from=made_from, **options)
 
 def test_map_shards_concatenates_in_order_and_resumes(tmp_path):
     directory, progress = tmp_path / "shards", Recorder()
-    interrupted = _Compute(stop_at=8)
+    interrupted = interrupted_at(3, _Compute())
     with pytest.raises(KeyboardInterrupt):
         map_shards(directory, 10, 4, interrupted)
     assert sorted(os.listdir(directory)) == ["000000-000004.npz", "000004-000008.npz"]

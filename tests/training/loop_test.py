@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from failing import interrupted_at
 
 from intriguing.errors import InputError
 from intriguing.training import checkpoint, loop
@@ -78,15 +79,9 @@ def test_without_a_folder_the_end_is_checked(what):
 @pytest.mark.parametrize("spoilt", [False, True])
 def test_an_interruption_saves(tmp_path, spoilt):
     advance = spoilt_at(6, "weights") if spoilt else halve
-
-    def interrupt(state):
-        if int(state.step) == 6:
-            raise KeyboardInterrupt
-        return advance(state)
-
     run = loop.Run(checkpoint_dir=tmp_path, checkpoint_seconds=1e9)
     with pytest.raises(KeyboardInterrupt):
-        loop.run(interrupt, start(), 9, run=run)
+        loop.run(interrupted_at(7, advance), start(), 9, run=run)
     if spoilt:
         assert not tmp_path.exists() or kept(tmp_path) == []
         return
