@@ -183,7 +183,7 @@ def test_what_was_made_from_something_else_is_made_anew(tmp_path, caplog, change
     assert compute.calls == [(3, 6)]
     (message,) = caplog.messages
     assert message == f"{tmp_path}/000003-000006.npz was made from other {changed}: recomputing it"
-    map_shards(tmp_path, 9, 3, _Compute(stop_at=0), made_from=other)  # computes nothing
+    map_shards(tmp_path, 9, 3, interrupted_at(1, _Compute()), made_from=other)  # computes nothing
 
 
 def test_a_shard_that_does_not_say_what_it_was_made_from_is_made_anew(tmp_path):
