@@ -47,7 +47,7 @@ def quocnet_attack(settings, workdir: Path, mesh) -> Outcome:
         rows = [turned(label, test_set.class_names) for label in attacks]
         found = [accuracy_table(records, train_set), attack_table(records, rows),
                  *_attacks.endings_tables(records, rows)]  # fmt: skip
-        shown = [_figure6(settings, attacks, test_set, workdir)]
+        shown = _figure6(settings, attacks, test_set, workdir)
         shown += _learning_figures(settings, filters, train_set, workdir)
     return Outcome(records, found, shown, check_claims(records, rows))
 
@@ -212,22 +212,28 @@ def _figure6(settings, attacks, test_set, workdir: Path):
     groups = []
     for name, (chosen, arrays) in attacks.items():
         rows = np.flatnonzero(arrays["success"])[: settings.num_shown]
+        if not len(rows):
+            continue
         images, adv = chosen.images[rows], arrays["adv_images"][rows]
         answers = [test_set.class_names[label] for label in arrays["target_labels"][rows]]
         difference = np.abs(adv - images)
-        factors = 1 / difference.max(axis=(1, 2, 3), keepdims=True)
+        largest = difference.max(axis=(1, 2, 3), keepdims=True)
+        factors = 1 / np.where(largest > 0, largest, 1)
         groups.append(figures.ImageGroup("", [
             figures.ImageRow("original", images, [name] * len(rows)),
             figures.ImageRow("adversarial", adv, answers),
             figures.ImageRow("absolute\ndifference", difference * factors,
                              [f"times {factor:.0f}" for factor in factors.ravel()]),
         ]))  # fmt: skip
+    if not groups:
+        return []
     path = workdir / "figures" / "figure6.png"
     figures.image_grid(path, groups, f"Figure 6: {settings.model_names[0]}")
-    return path, (
+    caption = (
         "Figure 6: images that are recognised, adversarial ones that are not (what the network "
         "calls them beneath each), and the absolute difference, magnified until its largest is 1."
     )
+    return [(path, caption)]
 
 
 def _learning_figures(settings, filters, train_set, workdir: Path) -> list:

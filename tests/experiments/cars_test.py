@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from failing import fail_all
 
 from configs import digits, quocnet_attack
 from intriguing import data
@@ -88,6 +89,16 @@ def test_random_filters_are_called_so(folder, tmp_path):
     summary = run_experiment(config, tmp_path, 1)
     assert list(summary["tables"]["accuracy"]["rows"]) == ["QuocNet, random"]
     assert len(summary["claims"]) == 2
+
+
+def test_one_image_and_no_success(folder, tmp_path, monkeypatch):
+    config = config_of(folder)
+    config.models.QuocNet.num_epochs, config.attack.num_images = 1, 1
+    fail_all(monkeypatch)
+    summary = run_experiment(config, tmp_path, 1)
+    claims = [claim for claim in summary["claims"] if "can be turned" in claim["text"]]
+    assert claims and not any(claim["holds"] for claim in claims)
+    assert not any("figure6" in path for path, _ in summary["figures"])
 
 
 @pytest.mark.parametrize(
