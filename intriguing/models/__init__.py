@@ -1,4 +1,4 @@
-"""The models: linen modules that map images in [0, 1] to (logits, activations)."""
+"""The networks: lists of layers that map images in [0, 1] to (logits, activations), and QuocNet."""
 
 import functools
 

@@ -65,8 +65,15 @@ def test_check_workdir_names_what_differs(tmp_path):
         'attack.tol is 0.1 there and absent here, name is absent there and "a" here; '
         "use another --workdir or delete it"
     )
-    with pytest.raises(InputError, match="and 5 more; use"):
+    with pytest.raises(InputError, match="and 2 more; use"):
         runs.check_workdir(tmp_path, {f"k{i}": i for i in range(7)})
+
+
+def test_settings_that_nobody_reads_any_more_do_not_keep_a_run_from_going_on(tmp_path):
+    (tmp_path / "results").mkdir()
+    runs.check_workdir(tmp_path, {"seed": 0, "units": {"num_top": 10}, "attack": {"tol": 0.1}})
+    runs.check_workdir(tmp_path, {"seed": 0, "attack": {"tol": 0.1}})
+    assert json.loads((tmp_path / "config.json").read_text()).keys() == {"seed", "attack"}
 
 
 def test_check_workdir_where_nothing_was_computed_takes_the_new_config(tmp_path):
