@@ -1,19 +1,66 @@
 """Runs a `logits_fn` over many images, a batch at a time."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh
 from jax.tree_util import Partial
 
+from intriguing.errors import InputError
 
-def as_partial(logits_fn) -> Partial:
-    """A pytree that jitted functions take as an argument; wrapping twice would defeat their cache.
 
-    The arrays of a `Partial` are inputs of what is compiled; those that any other callable closes
-    over become constants of it.
+class _Code:
+    """What a callable computes, but for the arrays it closes over, which are arguments in front.
+
+    Equal to any other with the same program: jit then compiles it once, whatever the arrays are.
     """
-    return logits_fn if isinstance(logits_fn, Partial) else Partial(logits_fn)
+
+    def __init__(self, fn, text: str):
+        self._fn, self._text = fn, text
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, _Code) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __call__(self, *args):
+        *arrays, images = args
+        traced = _trace(self._fn, images)
+        if [*map(np.shape, traced.consts)] != [*map(np.shape, arrays)]:
+            raise InputError(
+                "logits_fn closes over arrays that depend on the number of images, or have changed "
+                "shape: pass them in a jax.tree_util.Partial"
+            )
+        outputs = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, arrays))(images)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _trace(fn, images) -> ClosedJaxpr:
+    """What the function computes now; through a lambda of its own, for which there is no cache."""
+    return jax.make_jaxpr(lambda images: fn(images))(images)
+
+
+def as_partial(logits_fn, images) -> Partial:
+    """The model as it is now: a pytree that jitted functions take as an argument.
+
+    The arrays of a `Partial` are inputs of what is compiled. So are those that any other callable
+    closes over: they are read here, every time, since jit knows a callable by its identity, and
+    would go on with the weights that it had when it was first called.
+
+    Args:
+      logits_fn: images -> logits.
+      images: (batch, ...), of which only shape and dtype count.
+    """
+    if isinstance(logits_fn, Partial):
+        return logits_fn
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    traced = _trace(logits_fn, one)
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
+    return Partial(_Code(logits_fn, text), *traced.consts)
 
 
 @jax.jit
@@ -32,7 +79,7 @@ def choose_batch_size(images) -> int:
 
 def logits(logits_fn, images, batch_size: int | None = None) -> np.ndarray:
     """Logits (num, classes) of images (num, ...), `batch_size` at a time."""
-    logits_fn, parts = as_partial(logits_fn), []
+    logits_fn, parts = as_partial(logits_fn, np.asarray(images)), []
     batch_size = batch_size or choose_batch_size(images)
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size])
@@ -57,5 +104,6 @@ def has_slow_loops(logits_fn, images, mesh: Mesh) -> bool:
     if mesh.devices.flat[0].platform != "cpu":
         return False
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-    traced = jax.make_jaxpr(lambda logits_fn, images: logits_fn(images))(as_partial(logits_fn), one)
+    model = as_partial(logits_fn, one)
+    traced = jax.make_jaxpr(lambda model, images: model(images))(model, one)
     return "conv_general_dilated" in str(traced)

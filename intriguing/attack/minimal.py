@@ -129,7 +129,7 @@ def minimal_perturbation(
     Args:
       logits_fn: images (batch, ...) -> logits (batch, classes), row by row. If it is a
         `jax.tree_util.Partial` its arrays are inputs of the compiled attack, and it is compiled
-        once for all of them; the arrays that any other callable closes over become constants.
+        once for all of them; so are those that any other callable closes over, read at each call.
       images: (batch, ...) floating, inside `bounds`.
       target_labels: (batch,) integers.
       bounds: (lower, upper), scalars or arrays that broadcast to `images`.
@@ -153,7 +153,7 @@ def minimal_perturbation(
     check_options(options)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     sharding.check_independent(mesh)
-    logits_fn = sharding.place(predict.as_partial(logits_fn), mesh)
+    logits_fn = sharding.place(predict.as_partial(logits_fn, problem.images), mesh)
     num_lanes = feed.choose_num_lanes(problem.images, options.num_lanes, mesh)
     slow_loops = predict.has_slow_loops(logits_fn, problem.images, mesh)
     how = feed.Search(Options.of(options), num_lanes, mesh, slow_loops)
