@@ -25,24 +25,40 @@ def check_options(options: AttackOptions) -> None:
 
 def check_arrays(logits_fn, images, target_labels, bounds) -> Problem:
     """The problem, of numpy arrays. Raises InputError for what is none."""
-    images, target_labels = np.asarray(images), np.asarray(target_labels)
+    images = _check_images(images)
+    lower, upper = _check_bounds(images, bounds)
+    num_classes = _check_model(logits_fn, images)
+    target_labels = _check_labels("target_labels", target_labels, len(images), num_classes)
+    return Problem(images, lower, upper, target_labels)
+
+
+def check_labelled(logits_fn, images, labels) -> tuple[np.ndarray, np.ndarray]:
+    """(images, labels int32). Raises InputError for what is none, or has no such classes."""
+    images = _check_images(images)
+    num_classes = _check_model(logits_fn, images)
+    return images, _check_labels("labels", labels, len(images), num_classes)
+
+
+def _check_images(images) -> np.ndarray:
+    images = np.asarray(images)
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"images have dtype {images.dtype}: give floats inside the bounds")
     if images.ndim < 2 or not len(images):
         raise InputError(f"images have shape {images.shape}: (batch, ...), at least one, is needed")
-    images = images.astype(jax.dtypes.canonicalize_dtype(images.dtype))  # float64 only under x64
-    lower, upper = _check_bounds(images, bounds)
-    num_classes = _check_model(logits_fn, images)
-    if target_labels.shape != images.shape[:1]:
-        wanted = f"one per image, ({len(images)},)"
-        raise InputError(f"target_labels have shape {target_labels.shape}: {wanted}, is needed")
-    if not np.issubdtype(target_labels.dtype, np.integer):
-        raise InputError(f"target_labels have dtype {target_labels.dtype}: give integers")
-    least, most = target_labels.min(), target_labels.max()
+    return images.astype(jax.dtypes.canonicalize_dtype(images.dtype))  # float64 only under x64
+
+
+def _check_labels(name: str, labels, num_images: int, num_classes: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape != (num_images,):
+        wanted = f"one per image, ({num_images},)"
+        raise InputError(f"{name} have shape {labels.shape}: {wanted}, is needed")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"{name} have dtype {labels.dtype}: give integers")
+    least, most = labels.min(), labels.max()
     if least < 0 or most >= num_classes:
-        spans = f"target_labels span {least} to {most}"
-        raise InputError(f"{spans}: the classes are 0 to {num_classes - 1}")
-    return Problem(images, lower, upper, target_labels.astype(np.int32))
+        raise InputError(f"{name} span {least} to {most}: the classes are 0 to {num_classes - 1}")
+    return labels.astype(np.int32)
 
 
 def _check_bounds(images, bounds):

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from intriguing import predict, sharding
 from intriguing.attack import feed
-from intriguing.attack.inputs import check_arrays, check_options
+from intriguing.attack.inputs import check_arrays, check_labelled, check_options
 from intriguing.attack.lanes import Finished, Options
 from intriguing.attack.problem import AttackOptions, Problem
 from intriguing.attack.refine import refine as refine_images
@@ -204,14 +204,18 @@ def attack_batch(
       targets: a rule of `choose_targets`, or "best": every wrong class is tried, and the smallest
         success is kept (the untargeted minimum; classes - 1 times the work).
       key, indices, target_class: as in `choose_targets`.
+
+    Raises:
+      InputError: as `minimal_perturbation`; labels of another shape or dtype, or of no class.
     """
+    images, labels = check_labelled(logits_fn, images, labels)
     logits = predict.logits(logits_fn, images)
     if targets != "best":
         target_labels = np.asarray(choose_targets(
             targets, logits, labels, key=key, indices=indices, target_class=target_class
         ))  # fmt: skip
         return minimal_perturbation(logits_fn, images, target_labels, **options), target_labels
-    return _attack_every_class(logits_fn, images, np.asarray(labels), logits.shape[1], options)
+    return _attack_every_class(logits_fn, images, labels, logits.shape[1], options)
 
 
 def _attack_every_class(logits_fn, images, labels, num_classes, options):

@@ -631,3 +631,26 @@ def test_the_smaller_of_two_attacks(net, digits, targets):
     np.testing.assert_allclose(norms, both.l2_norm, rtol=1e-5)
     assert both.l2_norm[3] == second.l2_norm[3]
     np.testing.assert_array_equal(both.num_evals, first.num_evals + second.num_evals)
+
+
+BAD_LABELS = {
+    "counted from 1": (lambda y: y + 1, r"labels span 1 to 3: the classes are 0 to 2"),
+    "negative": (lambda y: y - 1, "labels span -1 to 1"),
+    "one-hot": (lambda y: np.eye(3)[y], r"labels have shape \(3, 3\)"),
+    "too few": (lambda y: y[:2], r"labels have shape \(2,\): one per image"),
+    "a number": (lambda y: 1, r"labels have shape \(\)"),
+    "floats": (lambda y: y.astype(float), "labels have dtype float64: give integers"),
+}
+
+
+@pytest.mark.parametrize("rule", ["random", "runner_up", "best"])
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_labels_of_no_class_are_refused(case, rule):
+    change, message = BAD_LABELS[case]
+    images, labels = np.full((3, 4), 0.5, np.float32), np.arange(3)
+    with pytest.raises(InputError, match=f"^{message}"):
+        attack.attack_batch(
+            lambda x: x[:, :3], images, change(labels), targets=rule, key=jax.random.key(0)
+        )
+    with pytest.raises(InputError, match=r"images have shape \(0, 4\)"):
+        attack.attack_batch(lambda x: x[:, :3], images[:0], labels[:0], targets=rule)
