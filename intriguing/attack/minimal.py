@@ -157,14 +157,7 @@ def minimal_perturbation(
     num_lanes = feed.choose_num_lanes(problem.images, options.num_lanes, mesh)
     slow_loops = predict.has_slow_loops(logits_fn, problem.images, mesh)
     how = feed.Search(Options.of(options), num_lanes, mesh, slow_loops)
-    num_told = 0
-
-    def tell(num_found: int) -> None:  # found, or also refined and verified: never fewer
-        nonlocal num_told
-        num_told = max(num_told, num_found)
-        if progress is not None:
-            progress(num_told)
-
+    tell = _never_fewer(progress)
     parts = feed.SOLVERS[options.solver](logits_fn, problem, how, tell, utilisation)
     num_classes = jax.eval_shape(logits_fn, problem.images).shape[-1]
     num_margins = min(options.num_margins, num_classes - 1) if options.refine else 1
@@ -174,6 +167,19 @@ def minimal_perturbation(
         refine_steps=options.refine_steps if options.refine else 0, num_margins=num_margins,
         unroll=slow_loops,
     )  # fmt: skip
+
+
+def _never_fewer(progress: Callable[[int], None] | None) -> Callable[[int], None]:
+    """Tells `progress` how many are found, or also refined and verified: the most so far."""
+    num_told = 0
+
+    def tell(num_found: int) -> None:
+        nonlocal num_told
+        num_told = max(num_told, num_found)
+        if progress is not None:
+            progress(num_told)
+
+    return tell
 
 
 def _finish_all(logits_fn, problem, parts, num_rows: int, progress, **options) -> AttackResult:

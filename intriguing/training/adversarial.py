@@ -1,6 +1,6 @@
 """Training on pools of adversarial examples, of the input and of hidden layers (section 4.2)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -121,6 +121,22 @@ def fit(
         )
         return loss + sum(parts)
 
+    empty = {
+        layer: _empty_pool(model, init_params, dataset, layer, pools.size)
+        for layer in pools.weights
+    }
+    settings = identity.of_settings(**pools._asdict(), numerics=identity.NUMERICS)
+    return run_epochs(
+        total_loss, init_params, dataset, key, mesh=mesh,
+        refreshed=Refreshed(
+            empty, pools.batch_size, _refresher(model, dataset, pool_key, pools, mesh), settings
+        ), **options,
+    )  # fmt: skip
+
+
+def _refresher(model, dataset, pool_key, pools: PoolOptions, mesh) -> Callable[[TrainState], Pools]:
+    """A function from the state before an epoch to that epoch's pools."""
+
     def refresh(state: TrainState) -> Pools:
         epoch_key = jax.random.fold_in(pool_key, int(state.step))
         return {
@@ -130,15 +146,7 @@ def fit(
             for i, layer in enumerate(sorted(pools.weights))
         }
 
-    empty = {
-        layer: _empty_pool(model, init_params, dataset, layer, pools.size)
-        for layer in pools.weights
-    }
-    settings = identity.of_settings(**pools._asdict(), numerics=identity.NUMERICS)
-    return run_epochs(
-        total_loss, init_params, dataset, key, mesh=mesh,
-        refreshed=Refreshed(empty, pools.batch_size, refresh, settings), **options,
-    )  # fmt: skip
+    return refresh
 
 
 def _refresh_pool(model, dataset, state: TrainState, layer: str, key, options: PoolOptions, mesh):

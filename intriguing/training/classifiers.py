@@ -62,8 +62,8 @@ def fit(
     Args:
       model: maps images to (logits, activations).
       dataset: images (num, ...) float32, labels (num,) int32.
-      key: PRNG key. Several of them, (seeds,), are trained as one program, which is compiled once
-        and fills an accelerator better. The data are one set for all, or images (seeds, num, ...)
+      key: PRNG key. Several of them, (seeds,), are trained as one program, which is compiled
+        once. The data are one set for all, or images (seeds, num, ...)
         and labels (seeds, num); the state's arrays have a first axis of seeds.
       weight_decay: lambda of each layer, by the layer's name; layers not named have none.
       loss_fn: (model outputs, batch) -> scalar, without weight decay.

@@ -88,16 +88,9 @@ def run_epochs(
     adam, run = loop.split_options(Adam, options)
     num_epochs, batch_size, learning_rate = adam
     seeds = _Seeds(key.ndim > 0, dataset.labels.ndim > 1)
-    num_images = dataset.labels.shape[-1]
-    if batch_size > num_images:
-        raise InputError(
-            f"train.batch_size is {batch_size}, more than the {num_images} training "
-            "images: make it smaller"
-        )
-    run = loop.Run(**run)
+    num_batches, run = _count_batches(dataset.labels.shape[-1], batch_size), loop.Run(**run)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
     on_all = sharding.replicated(mesh)
-    num_batches = num_images // batch_size
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_epochs * num_batches))
     init_key, data_key = seeds.map(jax.random.split, 0, out_axes=1)(key)
     pools = refreshed.pools if refreshed else {}
@@ -107,15 +100,9 @@ def run_epochs(
 
     create = seeds.map(create, 0, None)
     if run.checkpoint_dir:
-        of_pools = [refreshed.batch_size, refreshed.settings] if refreshed else None
-        settings = identity.of_settings(**adam._asdict(), pools=of_pools)
-        first = dataset._replace(images=dataset.images[0]) if seeds.own_data else dataset
-        made_from = {
-            "data": identity.of_arrays(dataset.images, dataset.labels),
-            "network or loss": _network_of(loss_fn, init_params, first.images[:batch_size], pools),
-            "seed": identity.of_arrays(key), "jax": jax.__version__,
-        }  # fmt: skip
-        checkpoint.claim(run.checkpoint_dir, {**made_from, "settings": settings}, run.name)
+        images = (dataset.images[0] if seeds.own_data else dataset.images)[:batch_size]
+        network = _network_of(loss_fn, init_params, images, pools)
+        _claim(run, network, dataset, key, adam, refreshed)
     state = loop.restore_or_create(
         create, init_key, pools, checkpoint_dir=run.checkpoint_dir, layout=on_all
     )
@@ -132,6 +119,27 @@ def run_epochs(
         return run_epoch(state, arrays, data_key)
 
     return loop.run(advance, state, num_epochs, run=run)
+
+
+def _count_batches(num_images: int, batch_size: int) -> int:
+    """Of an epoch. Raises InputError if there is none."""
+    if batch_size > num_images:
+        raise InputError(
+            f"train.batch_size is {batch_size}, more than the {num_images} training "
+            "images: make it smaller"
+        )
+    return num_images // batch_size
+
+
+def _claim(run: loop.Run, network: str, dataset: Dataset, key, adam: Adam, refreshed) -> None:
+    """Makes the checkpoint's folder that of this training."""
+    of_pools = [refreshed.batch_size, refreshed.settings] if refreshed else None
+    made_from = {
+        "data": identity.of_arrays(dataset.images, dataset.labels), "network or loss": network,
+        "seed": identity.of_arrays(key), "jax": jax.__version__,
+        "settings": identity.of_settings(**adam._asdict(), pools=of_pools),
+    }  # fmt: skip
+    checkpoint.claim(run.checkpoint_dir, made_from, run.name)
 
 
 class _Seeds(NamedTuple):
