@@ -41,5 +41,5 @@ def get_config(argument: str = ""):
     config = base(argument)
     imagenet_attack.aim_at_ostrich(config)
     if config.quick:
-        config.attack.maxiter = 5  # a network that has learned nothing takes all of its budget
+        config.attack.budget = 10  # a network that has learned nothing takes all of its budget
     return config

@@ -29,19 +29,31 @@ class _Code:
 
     def __call__(self, *args):
         *arrays, images = args
-        traced = _trace(self._fn, images)
+        traced, outputs = _trace(self._fn, images)
         if [*map(np.shape, traced.consts)] != [*map(np.shape, arrays)]:
             raise InputError(
                 "logits_fn closes over arrays that depend on the number of images, or have changed "
                 "shape: pass them in a jax.tree_util.Partial"
             )
-        outputs = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, arrays))(images)
-        return outputs[0] if len(outputs) == 1 else outputs
+        found = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, arrays))(*jax.tree.leaves(images))
+        return jax.tree.unflatten(jax.tree.structure(outputs), found)
 
 
-def _trace(fn, images) -> ClosedJaxpr:
-    """What the function computes now; through a lambda of its own, for which there is no cache."""
-    return jax.make_jaxpr(lambda images: fn(images))(images)
+def _trace(fn, images):
+    """(what the function computes now, shapes of its outputs); through a lambda of its own, for
+    which there is no cache.
+    """
+    return jax.make_jaxpr(lambda images: fn(images), return_shape=True)(images)
+
+
+def _is_setting(leaf) -> bool:
+    """Whether a leaf of a Partial is no array but part of the program, as `train=False` is."""
+    return isinstance(leaf, (bool, str))
+
+
+def one_of(images):
+    """Shapes and dtypes of one example of arrays (batch, ...), or of a pytree of them."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), images)
 
 
 def as_partial(logits_fn, images) -> Partial:
@@ -53,12 +65,12 @@ def as_partial(logits_fn, images) -> Partial:
 
     Args:
       logits_fn: images -> logits.
-      images: (batch, ...), of which only shape and dtype count.
+      images: (batch, ...) or a pytree of them, of which only shapes and dtypes count.
     """
-    if isinstance(logits_fn, Partial):
+    if isinstance(logits_fn, Partial) and not any(map(_is_setting, jax.tree.leaves(logits_fn))):
         return logits_fn
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-    traced = _trace(logits_fn, one)
+    one = one_of(images)
+    traced, _ = _trace(logits_fn, one)
     text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
     return Partial(_Code(logits_fn, text), *traced.consts)
 
@@ -103,7 +115,21 @@ def has_slow_loops(logits_fn, images, mesh: Mesh) -> bool:
     """Whether the model is slow inside a compiled loop: XLA's convolutions are, on a CPU."""
     if mesh.devices.flat[0].platform != "cpu":
         return False
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    return "conv_general_dilated" in _program(logits_fn, images)
+
+
+KINKS = re.compile(
+    r"= (max|min|abs|sign|clamp|select_n|floor|ceil|round|sort|top_k|argmax|argmin|cummax|cummin|"
+    r"reduce_max|reduce_min|reduce_window\w*|pure_callback|custom_vjp_call)\b"
+)
+
+
+def is_smooth(logits_fn, images) -> bool:
+    """Whether nothing in the model's program has a kink, as ReLU and max pooling have."""
+    return KINKS.search(_program(logits_fn, images)) is None
+
+
+def _program(logits_fn, images) -> str:
+    one = one_of(images)
     model = as_partial(logits_fn, one)
-    traced = jax.make_jaxpr(lambda model, images: model(images))(model, one)
-    return "conv_general_dilated" in str(traced)
+    return str(jax.make_jaxpr(lambda model, images: model(images))(model, one))

@@ -83,11 +83,13 @@ def num_shards(mesh: Mesh) -> int:
 
 
 def check_independent(mesh: Mesh) -> None:
-    """Raises InputError for a mesh on which loops that end independently would wait for ever.
+    """Raises InputError for a mesh that is not `make_mesh`'s, or whose loops would wait for ever.
 
     Devices that share weights exchange rows of activations, XLA lets all of a mesh take part in
     that, and some would have left the loop.
     """
+    if DATA not in mesh.axis_names or any(kind != AxisType.Auto for kind in mesh.axis_types):
+        raise InputError(f"mesh has axes {mesh.axis_names}: pass one of sharding.make_mesh()")
     if MODEL in mesh.axis_names and num_shards(mesh) > 1:
         raise InputError(
             f"model_devices is {mesh.shape[MODEL]}: an attack needs 1 or all {mesh.size} devices"
@@ -190,7 +192,10 @@ def side_by_side(run: Callable, jobs: Iterable, mesh: Mesh) -> list:
 
 
 def jit(*, static_argnames, donate_argnums=()):
-    """`jax.jit` for a function with a keyword `mesh`: one thread for each core that is a device."""
+    """`jax.jit` for a function with a keyword `mesh`: one thread for each core that is a device.
+
+    What it returns has `eval_shape`, as what `jax.jit` returns does.
+    """
 
     def decorate(function):
         compiled = functools.partial(
@@ -203,6 +208,7 @@ def jit(*, static_argnames, donate_argnums=()):
         def call(*args, mesh, **kwargs):
             return (single if are_cores(mesh) else many)(*args, mesh=mesh, **kwargs)
 
+        call.eval_shape = many.eval_shape
         return call
 
     return decorate

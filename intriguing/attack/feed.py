@@ -14,19 +14,20 @@ from jax.sharding import Mesh
 
 from intriguing import sharding
 from intriguing.attack import engine, stock_search
-from intriguing.attack.lanes import Finished, Options, Queue, Work, empty_lanes
+from intriguing.attack import lanes as lanes_of
+from intriguing.attack.lanes import Finished, Queue, Work
 from intriguing.attack.problem import Problem
 
 QUEUE_LENGTH = 4  # images handed to the device at a time, per lane
 LANE_PIXELS = {"cpu": 2**16, "gpu": 2**24, "tpu": 2**24}  # pixels that a device's lanes hold
 
 
-class Search(NamedTuple):
-    """How a search is run: `options` of the engine, `num_lanes` over all devices of `mesh`, and
-    whether to go `in_steps` from Python.
+class How(NamedTuple):
+    """How a search is run: what a lane does, `num_lanes` over all devices of `mesh`, and whether
+    to go `in_steps` from Python.
     """
 
-    options: Options
+    search: lanes_of.Search
     num_lanes: int
     mesh: Mesh
     in_steps: bool
@@ -42,67 +43,73 @@ class Utilisation(NamedTuple):
 def choose_num_lanes(images, num_lanes: int | None, mesh) -> int:
     """Lanes over all devices: `num_lanes` each or, if None, as many as suit the kind of device.
 
-    On a CPU as many as keep the solver's arrays in cache; never more than there are images.
+    On a CPU as many as keep the solver's arrays in cache; no more than the next power of two to
+    the number of images, so that a few more or fewer of them compile nothing anew.
     """
+    num_shards = sharding.num_shards(mesh)
     if num_lanes is None:
         budget = LANE_PIXELS.get(mesh.devices.flat[0].platform, LANE_PIXELS["gpu"])
         num_lanes = int(np.clip(budget // max(images[0].size, 1), 8, 8192))
-    num_shards = sharding.num_shards(mesh)
-    return min(num_lanes, -(-len(images) // num_shards)) * num_shards
+    num_each = -(-len(images) // num_shards)
+    return min(num_lanes, 1 << (num_each - 1).bit_length()) * num_shards
 
 
-@sharding.jit(static_argnames=("mesh", "image_shape"))
-def run_engine(logits_fn, lanes, clock, queue, drain, options, mesh, image_shape):
+@sharding.jit(static_argnames=("mesh", "image_shape"), donate_argnums=(2, 3))
+def run_engine(logits_fn, goal, lanes, clock, queue, drain, search, mesh, image_shape):
     """`engine.run` on each device, with its own lanes and its own part of the queue."""
 
     def on_device(shared, lanes, clock, queue):
-        logits_fn, drain, options = shared
-        return _split(engine.run(logits_fn, lanes, clock[0], queue, drain, image_shape, options))
+        logits_fn, goal, drain, search = shared
+        return _split(
+            engine.run(logits_fn, goal, lanes, clock[0], queue, drain, image_shape, search)
+        )
 
     run = sharding.map_devices(on_device, mesh)
-    return run((logits_fn, drain, options), lanes, clock, queue)
+    return run((logits_fn, goal, drain, search), lanes, clock, queue)
 
 
-def step_engine(progress, logits_fn, lanes, clock, queue, drain, options, **static):
+def step_engine(progress, logits_fn, goal, lanes, clock, queue, drain, search, **static):
     """`run_engine` as a loop in Python, for networks that XLA runs slowly inside a loop.
 
     `progress` is called with the number of rows finished so far.
     """
     mesh, image_shape = static["mesh"], static["image_shape"]
-    work, going = _begin(lanes, clock, queue, drain, mesh=mesh)
+    work, going = _begin(lanes, clock, queue, drain, search, mesh=mesh)
     while np.any(going):
-        work = _step(logits_fn, work, options, mesh=mesh, image_shape=image_shape)
+        work = _step(logits_fn, work, goal, search, mesh=mesh, image_shape=image_shape)
         if np.any(np.asarray(work.lanes.done) & (np.asarray(work.lanes.index) >= 0)):
-            work, going = _exchange(work, queue, drain, mesh=mesh)
+            work, going = _exchange(work, queue, drain, search, mesh=mesh)
             progress(int(np.sum(work.num_finished)))
     return work
 
 
 @sharding.jit(static_argnames="mesh")
-def _begin(lanes, clock, queue, drain, mesh):
-    def on_device(drain, lanes, clock, queue):
-        work = engine.begin(lanes, clock[0], queue)
+def _begin(lanes, clock, queue, drain, search, mesh):
+    def on_device(shared, lanes, clock, queue):
+        drain, search = shared
+        work = engine.begin(lanes, clock[0], queue, search)
         return _split(work), engine.keep_going(work, queue, drain)[None]
 
-    return sharding.map_devices(on_device, mesh)(drain, lanes, clock, queue)
+    return sharding.map_devices(on_device, mesh)((drain, search), lanes, clock, queue)
 
 
 @sharding.jit(static_argnames=("mesh", "image_shape"), donate_argnums=1)
-def _step(logits_fn, work, options, mesh, image_shape):
+def _step(logits_fn, work, goal, search, mesh, image_shape):
     def on_device(shared, work):
-        logits_fn, options = shared
-        return _split(engine.step(logits_fn, _join(work), image_shape, options))
+        logits_fn, goal, search = shared
+        return _split(engine.step(logits_fn, goal, _join(work), image_shape, search))
 
-    return sharding.map_devices(on_device, mesh)((logits_fn, options), work)
+    return sharding.map_devices(on_device, mesh)((logits_fn, goal, search), work)
 
 
 @sharding.jit(static_argnames="mesh", donate_argnums=0)
-def _exchange(work, queue, drain, mesh):
-    def on_device(drain, work, queue):
-        work = engine.exchange(_join(work), queue)
+def _exchange(work, queue, drain, search, mesh):
+    def on_device(shared, work, queue):
+        drain, search = shared
+        work = engine.exchange(_join(work), queue, search)
         return _split(work), engine.keep_going(work, queue, drain)[None]
 
-    return sharding.map_devices(on_device, mesh)(drain, work, queue)
+    return sharding.map_devices(on_device, mesh)((drain, search), work, queue)
 
 
 def _split(work: Work) -> Work:
@@ -117,56 +124,79 @@ def _join(work: Work) -> Work:
 
 
 @sharding.jit(static_argnames=("mesh", "image_shape", "options"))
-def _run_stock(logits_fn, queue, mesh, image_shape, options):
-    def on_device(logits_fn, queue):
-        return stock_search.run(logits_fn, queue, image_shape, options)
+def _run_stock(logits_fn, goal, queue, mesh, image_shape, options):
+    def on_device(shared, queue):
+        return stock_search.run(*shared, queue, image_shape, options)
 
-    return sharding.map_devices(on_device, mesh)(logits_fn, queue)
+    return sharding.map_devices(on_device, mesh)((logits_fn, goal), queue)
 
 
-def batched(logits_fn, problem: Problem, how: Search, progress, utilisation) -> Iterator[Finished]:
+def batched(logits_fn, problem: Problem, how: How, progress, utilisation) -> Iterator[Finished]:
     """Streams the images through the engine; yields rows as they finish, as numpy arrays."""
     images, num_lanes, mesh = problem.images, how.num_lanes, how.mesh
-    lanes = empty_lanes(
-        num_lanes, images[0].size, problem.lower[0].size, images.dtype, how.options.history_size
-    )
-    num_shards = sharding.num_shards(mesh)
-    clock = jnp.zeros(num_shards, jnp.int32)
-    lanes, clock = jax.device_put((lanes, clock), sharding.split(mesh))
-    length, num_busy, num_done = QUEUE_LENGTH * num_lanes, 0, 0
+    length, num_done, busy = QUEUE_LENGTH * num_lanes, 0, []
     run = run_engine
     if how.in_steps:
         run = functools.partial(step_engine, lambda num: progress(num_done + num))
+    queue = make_queue(problem, 0, length, mesh)
+    lanes, clock = make_lanes(queue, how.search, num_lanes=num_lanes, mesh=mesh)
+    before = None
     for start in range(0, len(images), length):
-        queue = make_queue(problem, start, length, mesh)
         drain = jnp.asarray(start + length >= len(images))
         work = run(
-            logits_fn, lanes, clock, queue, drain, how.options,
+            logits_fn, problem.goal, lanes, clock, queue, drain, how.search,
             mesh=mesh, image_shape=images.shape[1:],
         )  # fmt: skip
         lanes, clock = work.lanes, work.clock
-        finished = jax.tree.map(np.asarray, work.finished)
-        num_busy += int(np.asarray(work.busy, np.int64).sum())
-        kept = np.flatnonzero(finished.index >= 0)
-        num_done += len(kept)
-        yield Finished(*(array[kept] for array in finished))
+        busy.append(work.busy)
+        # The next chunk is under way before the last one's results are waited for.
+        queue = make_queue(problem, start + length, length, mesh)
+        for finished in (before,) if before is not None else ():
+            rows = _rows_of(finished)
+            num_done += len(rows.index)
+            yield rows
+        before = work.finished
+    yield _rows_of(before)
     if utilisation is not None:
-        num_steps = int(np.asarray(clock, np.int64).sum()) * (num_lanes // num_shards)
-        utilisation(Utilisation(num_busy, num_steps))
+        num_busy = sum(int(np.asarray(part, np.int64).sum()) for part in busy)
+        num_steps = int(np.asarray(clock, np.int64).sum())
+        utilisation(Utilisation(num_busy, num_steps * (num_lanes // sharding.num_shards(mesh))))
 
 
-def stock(logits_fn, problem: Problem, how: Search, progress, utilisation) -> Iterator[Finished]:
+def _rows_of(finished: Finished) -> Finished:
+    """The rows that hold an image, on the host."""
+    finished = jax.tree.map(np.asarray, finished)
+    kept = np.flatnonzero(finished.index >= 0)
+    return Finished(*(array[kept] for array in finished))
+
+
+@sharding.jit(static_argnames=("num_lanes", "mesh"))
+def make_lanes(queue: Queue, search, num_lanes: int, mesh: Mesh):
+    """(empty lanes, clocks), each made on the device that works with it."""
+    num_shards = sharding.num_shards(mesh)
+
+    def on_device(search, queue):
+        lanes = lanes_of.empty_lanes(num_lanes // num_shards, queue, search)
+        return lanes, jnp.zeros(1, jnp.int32)
+
+    return sharding.map_devices(on_device, mesh)(search, queue)
+
+
+def stock(logits_fn, problem: Problem, how: How, progress, utilisation) -> Iterator[Finished]:
     """Batches of `num_lanes` images through jaxopt's solver; yields their rows."""
     del progress, utilisation
     images = problem.images
     for start in range(0, len(images), how.num_lanes):
         queue = make_queue(problem, start, how.num_lanes, how.mesh)
         finished = _run_stock(
-            logits_fn, queue, mesh=how.mesh, image_shape=images.shape[1:], options=how.options
+            logits_fn,
+            problem.goal,
+            queue,
+            mesh=how.mesh,
+            image_shape=images.shape[1:],
+            options=how.search,
         )
-        finished = jax.tree.map(np.asarray, finished)
-        kept = np.flatnonzero(finished.index >= 0)
-        yield Finished(*(array[kept] for array in finished))
+        yield _rows_of(finished)
 
 
 SOLVERS = {"batched": batched, "jaxopt": stock}
@@ -178,9 +208,9 @@ def make_queue(problem: Problem, start: int, length: int, mesh) -> Queue:
     index = np.where(index < len(problem.images), index, -1)
     # Dealt round: the last chunk is even too.
     index = index.reshape(-1, sharding.num_shards(mesh)).T.ravel()
-    *pixels, target_labels = problem.rows(index)
+    *pixels, labels, _ = problem.rows(index)
     pixels = (array.reshape(length, -1) for array in pixels)
-    queue = Queue(index.astype(np.int32), *pixels, target_labels)
+    queue = Queue(index.astype(np.int32), *pixels, labels)
     return jax.device_put(queue, sharding.split(mesh))
 
 

@@ -1,55 +1,185 @@
 """Refuses arrays and options that an attack cannot work with, each in one line."""
 
-import jax
-import numpy as np
+from typing import NamedTuple
 
-from intriguing.attack import feed
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from intriguing import predict, sharding
+from intriguing.attack import budget, feed
+from intriguing.attack.goals import NAMED, FromMargin, Goal
 from intriguing.attack.problem import AttackOptions, Problem
+from intriguing.attack.view import View, call, model_of, unit_of
 from intriguing.errors import InputError, first_line
 
 
+class Task(NamedTuple):
+    """What is attacked, as the solver sees it.
+
+    Fields: `view` of the user's arrays; `logits_fn`, the user's network, as a Partial; `unit`, what
+    the solver's pixels count in, None for 1; `scale` of the norm, likewise; `problem`, in the
+    user's units; `clean`, shape and dtype of the outputs.
+    """
+
+    view: View
+    logits_fn: jax.tree_util.Partial
+    unit: jax.Array | None
+    scale: jax.Array | None
+    problem: Problem
+    clean: jax.ShapeDtypeStruct
+
+    def seen(self) -> tuple:
+        """What tells how the network is called: view, network, unit, scale."""
+        return self[:4]
+
+    def in_units(self) -> Problem:
+        """The problem as the solver counts."""
+        if self.unit is None:
+            return self.problem
+        images, lower, upper, labels, goal = self.problem
+        arrays = ((a / self.unit).astype(a.dtype) for a in (images, lower, upper))
+        return Problem(*arrays, labels, goal)
+
+    def model(self):
+        """The network as the solver calls it."""
+        return model_of(self.view, self.logits_fn, self.unit)
+
+
 def check_options(options: AttackOptions) -> None:
-    """Raises InputError for an unknown solver, a tolerance or a count out of range."""
-    if options.solver not in feed.SOLVERS:
-        raise InputError(
-            f'attack.solver is "{options.solver}": it must be one of {", ".join(feed.SOLVERS)}'
-        )
-    num_lanes = 1 if options.num_lanes is None else options.num_lanes
-    for name, value in {**options.counts(), "num_lanes": num_lanes}.items():
-        if value < 1:
-            raise InputError(f"attack.{name} is {value}: it must be at least 1")
+    """Raises InputError for an unknown solver or search, a tolerance or a count out of range."""
+    for name, known in {"solver": feed.SOLVERS, "search": budget.SEARCHES}.items():
+        value = getattr(options, name)
+        if value not in known:
+            raise InputError(f'attack.{name} is "{value}": it must be one of {", ".join(known)}')
+    for name, value in options.counts().items():
+        least = budget.MIN_BUDGET if name == "budget" else 1
+        if value < least:
+            raise InputError(f"attack.{name} is {value}: it must be at least {least}")
     for name, value in {"tol": options.tol, "rtol": options.rtol}.items():
-        if not value > 0:
+        if value is not None and not value > 0:
             raise InputError(f"attack.{name} is {value}: it must be positive")
+    if options.search == "explore" and options.solver != "batched":
+        raise InputError('attack.search is "explore": it has no other solver than "batched"')
+    if options.search == "explore" and not options.refine:
+        raise InputError(
+            'attack.search is "explore": refine=False, the paper\'s protocol, is a search on c'
+        )
 
 
-def check_arrays(logits_fn, images, target_labels, bounds) -> Problem:
-    """The problem, of numpy arrays. Raises InputError for what is none."""
-    images = _check_images(images)
-    lower, upper = _check_bounds(images, bounds)
-    num_classes = _check_model(logits_fn, images)
-    target_labels = _check_labels("target_labels", target_labels, len(images), num_classes)
-    return Problem(images, lower, upper, target_labels)
+def check_task(logits_fn, images, labels, goal, bounds, scale) -> Task:
+    """The task, of numpy arrays. Raises InputError for what is none."""
+    goal = _check_goal(goal)
+    view, array = _check_images(images)
+    logits_fn, clean = _check_model(logits_fn, images, view, goal)
+    labels = _check_labels("target_labels" if goal is NAMED["targeted"] else "labels",
+                           labels, len(array), clean, goal)  # fmt: skip
+    if isinstance(goal, FromMargin):
+        goal = _check_margin(goal, clean, labels)
+    scale = _check_scale(scale, view, array)
+    lower, upper, unit = _check_bounds(view, array, bounds, scale)
+    unit, scale = (
+        None if a is None else jnp.asarray(a if np.ndim(a) == 0 else a[None], array.dtype)
+        for a in (unit, scale)
+    )
+    return Task(view, logits_fn, unit, scale, Problem(array, lower, upper, labels, goal), clean)
 
 
-def check_labelled(logits_fn, images, labels) -> tuple[np.ndarray, np.ndarray]:
+def check_labelled(logits_fn, images, labels):
     """(images, labels int32). Raises InputError for what is none, or has no such classes."""
-    images = _check_images(images)
-    num_classes = _check_model(logits_fn, images)
-    return images, _check_labels("labels", labels, len(images), num_classes)
+    view, array = _check_images(images)
+    _, clean = _check_model(logits_fn, images, view, NAMED["targeted"])
+    labels = _check_labels("labels", labels, len(array), clean, NAMED["targeted"])
+    return view.unpack(array), labels
 
 
-def _check_images(images) -> np.ndarray:
-    images = np.asarray(images)
-    if not np.issubdtype(images.dtype, np.floating):
-        raise InputError(f"images have dtype {images.dtype}: give floats inside the bounds")
-    if images.ndim < 2 or not len(images):
-        raise InputError(f"images have shape {images.shape}: (batch, ...), at least one, is needed")
-    return images.astype(jax.dtypes.canonicalize_dtype(images.dtype))  # float64 only under x64
+def check_mesh(mesh: Mesh | None) -> Mesh:
+    """The mesh, or one of one device. Raises InputError for one that is not `make_mesh`'s."""
+    mesh = sharding.make_mesh(1) if mesh is None else mesh
+    if not isinstance(mesh, Mesh):
+        raise InputError(f"mesh is {type(mesh).__name__}: pass one of sharding.make_mesh()")
+    sharding.check_independent(mesh)
+    return mesh
 
 
-def _check_labels(name: str, labels, num_images: int, num_classes: int) -> np.ndarray:
-    labels = np.asarray(labels)
+def check_trace(compiled, *args, **kwargs) -> None:
+    """Traces what will be run, as it will be. Raises InputError for a network that it fails on."""
+    try:
+        compiled.eval_shape(*args, **kwargs)
+    except Exception as error:  # whatever a network raises where it is traced or differentiated
+        raise InputError(f"logits_fn cannot be attacked: {first_line(error)}") from error
+
+
+def check_rows(task: Task) -> None:
+    """Raises InputError if a row of the network's output depends on the other rows, or on chance.
+
+    Such a network (batch statistics, dropout) says one thing where it is attacked and another where
+    it is judged. One image is evaluated first beside its like, then second beside another.
+    """
+    images, lower, upper = (np.asarray(array[:1]) for array in task.problem[:3])
+    low, high = (np.broadcast_to(bound, images.shape) for bound in (lower, upper))
+    other = low + high - images
+    other = np.where(np.isfinite(other), other, -images).astype(images.dtype)
+    outputs = [
+        np.asarray(_outputs(task.view, task.logits_fn, np.concatenate(rows)), np.float64)
+        for rows in ((images, images), (other, images))
+    ]
+    alone, beside = outputs[0][0], outputs[1][1]
+    finite = np.isfinite(alone) & np.isfinite(beside)
+    gap = np.abs(alone - beside, where=finite, out=np.zeros_like(alone))
+    size = np.abs(alone, where=finite, out=np.zeros_like(alone)).max(initial=0.0)
+    if gap.max(initial=0.0) > ROW_TOLERANCE * max(size, 1e-30):
+        raise InputError(
+            "logits_fn gives an image other outputs beside other images: rows must not depend on "
+            "one another or on chance (use train=False, running averages, no dropout)"
+        )
+
+
+ROW_TOLERANCE = 0.02  # of the largest output: bfloat16 networks round to 0.4%, over some layers
+
+
+@jax.jit
+def _outputs(view, logits_fn, array):
+    return call(view, logits_fn, None, array)
+
+
+def _check_goal(goal) -> Goal:
+    if isinstance(goal, str) and goal in NAMED:
+        return NAMED[goal]
+    if isinstance(goal, Goal):
+        return goal
+    names = ", ".join(f'"{name}"' for name in NAMED)
+    raise InputError(f"goal is {goal!r}: it must be {names}, or attack.from_margin(...)")
+
+
+def _check_images(images) -> tuple[View, np.ndarray]:
+    """(the view of the images, the solver's array of them)."""
+    leaves = jax.tree.leaves(images) if not isinstance(images, list) else [np.asarray(images)]
+    images = np.asarray(images) if isinstance(images, list) else images
+    if not leaves:
+        raise InputError("images hold no array")
+    for leaf in leaves:
+        dtype, shape = np.asarray(leaf).dtype, np.shape(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise InputError(f"images have dtype {dtype}: give floats inside the bounds")
+        is_row = len(shape) < (2 if len(leaves) == 1 else 1)
+        if is_row or not shape[0] or shape[0] != np.shape(leaves[0])[0]:
+            raise InputError(f"images have shape {shape}: (batch, ...), at least one, is needed")
+    view = View.of(jax.tree.map(np.asarray, images))
+    return view, view.pack(images)
+
+
+def _check_labels(name: str, labels, num_images: int, outputs, goal: Goal):
+    """int32 classes; or what the goal takes, one row per image; zeros if it takes none."""
+    if isinstance(goal, FromMargin):
+        labels = np.zeros(num_images, np.int32) if labels is None else np.asarray(labels)
+        if labels.shape[:1] != (num_images,):
+            raise InputError(f"labels have shape {labels.shape}: one row per image is needed")
+        return labels.astype(jax.dtypes.canonicalize_dtype(labels.dtype))
+    if labels is None:
+        raise InputError(f"{name} are missing: one class per image is needed")
+    labels, num_classes = np.asarray(labels), outputs.shape[1]
     if labels.shape != (num_images,):
         wanted = f"one per image, ({num_images},)"
         raise InputError(f"{name} have shape {labels.shape}: {wanted}, is needed")
@@ -61,36 +191,103 @@ def _check_labels(name: str, labels, num_images: int, num_classes: int) -> np.nd
     return labels.astype(np.int32)
 
 
-def _check_bounds(images, bounds):
+def _check_margin(goal: FromMargin, clean, labels) -> FromMargin:
+    """The goal, with a margin function that is read as it is now."""
+    outputs = jax.ShapeDtypeStruct((1, *clean.shape[1:]), clean.dtype)
+    row = jax.ShapeDtypeStruct((1, *labels.shape[1:]), labels.dtype)
     try:
-        scalars = all(np.ndim(bound) == 0 for bound in bounds)
-        lower, upper = (np.broadcast_to(np.asarray(b, images.dtype), images.shape) for b in bounds)
+        goal = goal.as_now(outputs, row)
+        margin = jax.eval_shape(lambda goal, *args: goal.read(*args).margin, goal, outputs, row)
+    except Exception as error:  # whatever the user's function raises
+        raise InputError(f"the goal's margin function fails: {first_line(error)}") from error
+    if margin.shape != (1,):
+        raise InputError(f"the goal's margins have shape {margin.shape} for 1 image: (batch,)")
+    return goal
+
+
+def _check_scale(scale, view: View, array: np.ndarray):
+    """None, or an array of the solver's layout for one example."""
+    if scale is None:
+        return None
+    try:
+        if view.is_array:
+            scale = np.broadcast_to(np.asarray(scale, np.float64), array.shape[1:])
+        else:
+            parts = jax.tree.map(np.broadcast_to, scale, _rows(view))
+            scale = np.concatenate([np.ravel(part) for part in jax.tree.leaves(parts)])
     except (TypeError, ValueError) as error:
-        wanted = f"(lower, upper), scalars or arrays that broadcast to images {images.shape}"
-        raise InputError(f"bounds must be {wanted}: {error}") from error
+        raise InputError(f"scale must broadcast to one image: {first_line(error)}") from error
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise InputError("scale must be positive: to hold a feature, let its bounds meet")
+    return scale
+
+
+def _rows(view: View):
+    """The shapes of one example, in the user's structure."""
+    return jax.tree.unflatten(view.structure, view.shapes)
+
+
+def _check_bounds(view: View, array, bounds, scale):
+    """(lower, upper, unit): bounds (batch, ...), or (batch, 1, ...) if they are two numbers."""
+    try:
+        lower, upper = bounds
+        scalars = np.ndim(lower) == np.ndim(upper) == 0 and scale is None
+        if not view.is_array:
+            lower, upper = (_pack_bound(view, bound, len(array)) for bound in bounds)
+        else:
+            lower, upper = (np.asarray(view.unpack(np.asarray(b))) for b in (lower, upper))
+        given = (lower, upper)
+        lower, upper = (np.broadcast_to(np.asarray(b, array.dtype), array.shape) for b in given)
+    except (TypeError, ValueError) as error:
+        wanted = "(lower, upper), scalars or arrays that broadcast to images"
+        raise InputError(f"bounds must be {wanted} {array.shape}: {first_line(error)}") from error
     if not (lower <= upper).all():
         raise InputError("bounds: lower exceeds upper (or one is NaN) somewhere")
-    inside = (images >= lower) & (images <= upper)  # False for NaN too
+    inside = (array >= lower) & (array <= upper)  # False for NaN too
     if not inside.all():
-        first = int(np.argmin(inside.reshape(len(images), -1).all(axis=-1)))
-        span = f"{images[first].min():g} to {images[first].max():g}"
+        first = int(np.argmin(inside.reshape(len(array), -1).all(axis=-1)))
+        span = f"{array[first].min():g} to {array[first].max():g}"
         raise InputError(
             f"image {first} has pixels outside the bounds or NaN (it spans {span}): scale it or "
             "pass other bounds"
         )
     if scalars:
-        one = (slice(None), *[slice(1)] * (images.ndim - 1))
+        one = (slice(None), *[slice(1)] * (array.ndim - 1))
         lower, upper = lower[one], upper[one]
-    return lower, upper
+    return lower, upper, unit_of(given, scale)
 
 
-def _check_model(logits_fn, images) -> int:
-    """Number of classes of a model that takes these images."""
+def _pack_bound(view: View, bound, num: int) -> np.ndarray:
+    """One bound for each array of a pytree, or one number for all, as the solver's array."""
+    if np.ndim(bound) == 0 and not isinstance(bound, (dict, list, tuple)):
+        bound = jax.tree.unflatten(view.structure, [bound] * len(view.shapes))
+    leaves = jax.tree.leaves(bound)
+    if jax.tree.structure(bound) != view.structure:
+        raise ValueError("they are not of the images' structure")
+    full = [
+        np.broadcast_to(np.asarray(leaf, dtype).astype(view.dtype), (num, *shape))
+        for leaf, shape, dtype in zip(leaves, view.shapes, map(jnp.dtype, view.dtypes), strict=True)
+    ]
+    return np.concatenate([part.reshape(num, -1) for part in full], axis=1)
+
+
+def _check_model(logits_fn, images, view: View, goal: Goal):
+    """(the network as a Partial, shape of its outputs) of one that takes these images."""
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), images)
+    num, wide = jax.tree.leaves(shapes)[0].shape[0], "logits (batch, 2 classes or more)"
     try:
-        logits = jax.eval_shape(logits_fn, jax.ShapeDtypeStruct(images.shape, images.dtype))
+        model = predict.as_partial(logits_fn, shapes)
+        outputs = jax.eval_shape(model, shapes)
     except Exception as error:  # whatever a model raises at a shape that it cannot take
-        reason = first_line(error)
-        raise InputError(f"logits_fn cannot take images {images.shape}: {reason}") from error
-    if getattr(logits, "ndim", 0) != 2 or logits.shape[0] != len(images) or logits.shape[1] < 2:
-        raise InputError(f"logits_fn must return logits (batch, 2 classes or more), not {logits}")
-    return logits.shape[1]
+        shape = " and ".join(str((num, *shape)) for shape in view.shapes)
+        raise InputError(f"logits_fn cannot take images {shape}: {first_line(error)}") from error
+    shape = getattr(outputs, "shape", None)
+    if not shape or shape[0] != num:
+        raise InputError(f"logits_fn must return {wide}, not {outputs}")
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise InputError(f"logits_fn returns {outputs.dtype}: outputs must be floats")
+    if goal.needs_classes and shape[1:] == (1,):
+        raise InputError(f"logits_fn must return {wide}: of one binary logit z return [0, z]")
+    if goal.needs_classes and (len(shape) != 2 or shape[1] < 2):
+        raise InputError(f"logits_fn must return {wide}, not {outputs}")
+    return model, jax.ShapeDtypeStruct(shape, jnp.dtype(view.dtype))

@@ -1,42 +1,13 @@
 """What the engine works on: lanes, the queue that feeds them, and the rows that they give."""
 
-import dataclasses
-import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from intriguing.attack import penalty_search
-from intriguing.attack.problem import AttackOptions
-from intriguing.solver import lbfgs_step
+from intriguing.attack.objective import Asks, Evaluation
 
-
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("num_penalties", "maxiter", "tol", "rtol"),
-    meta_fields=("history_size", "squared_norm"),
-)
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Settings of the engine; see `AttackOptions`.
-
-    A pytree: budgets and tolerances are inputs of the compiled engine, so that one compilation
-    serves for all of them; the others are part of its code.
-    """
-
-    num_penalties: int
-    maxiter: int
-    tol: float
-    rtol: float
-    history_size: int
-    squared_norm: bool
-
-    @classmethod
-    def of(cls, options: AttackOptions) -> "Options":
-        """Those of an attack's options that the engine reads."""
-        return cls(**{field.name: getattr(options, field.name)
-                      for field in dataclasses.fields(cls)})  # fmt: skip
+STEP_OFF = 1e-3  # of the way to another start, where there is no gradient; doubled every time
 
 
 class Lane(NamedTuple):
@@ -44,12 +15,10 @@ class Lane(NamedTuple):
 
     Fields:
       index: row of the image in the caller's arrays, -1 for an empty lane.
-      image, lower, upper, target_label: the problem.
-      step: the solver's state at the present c.
-      loss, margin: cross-entropy at `step.x`, and logit of the target minus the highest other.
-      search: the search on c.
+      image, lower, upper, label: the problem.
+      state: what the search knows of this image.
       best_image, best_norm, best_penalty: the smallest success so far; norm infinity if none.
-      num_solves, solve_evals, num_evals: values of c done; evaluations at this c, and in all.
+      num_evals: evaluations of the network.
       non_finite: whether NaN or infinity was met.
       done: the search is over (or the lane is empty).
     """
@@ -58,30 +27,47 @@ class Lane(NamedTuple):
     image: jax.Array
     lower: jax.Array
     upper: jax.Array
-    target_label: jax.Array
-    step: lbfgs_step.StepState
-    loss: jax.Array
-    margin: jax.Array
-    search: penalty_search.PenaltySearch
+    label: jax.Array
+    state: Any
     best_image: jax.Array
     best_norm: jax.Array
     best_penalty: jax.Array
-    num_solves: jax.Array
-    solve_evals: jax.Array
     num_evals: jax.Array
     non_finite: jax.Array
     done: jax.Array
 
 
+class Search(Protocol):
+    """How a lane looks for its perturbation: a pytree of budgets, hashable where they are code.
+
+    All functions but `enter` are for one lane.
+    """
+
+    def init(self, image: jax.Array) -> Any:
+        """State of a lane that begins with this image (n,)."""
+
+    def enter(self, state: Any, image: jax.Array, put) -> Any:
+        """`state` of all lanes, begun anew where `put(new, old)` chooses the new."""
+
+    def trial(self, state: Any) -> jax.Array:
+        """Where the network is to be evaluated next."""
+
+    def asks(self, state: Any) -> Asks | None:
+        """What is asked there; None: the gradient of the loss."""
+
+    def update(self, lane: Lane, seen: Evaluation, clock) -> Lane:
+        """Takes in what was seen at the trial point, its gradient flat; proposes the next."""
+
+
 class Queue(NamedTuple):
     """Images to attack: `index` (q,), -1 for padding at the end; image (q, n); bounds (q, n) or
-    (q, 1); target_label (q,)."""
+    (q, 1); label (q, ...)."""
 
     index: jax.Array
     image: jax.Array
     lower: jax.Array
     upper: jax.Array
-    target_label: jax.Array
+    label: jax.Array
 
 
 class Finished(NamedTuple):
@@ -111,20 +97,41 @@ class Work(NamedTuple):
     num_finished: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def empty_lanes(num_lanes: int, n: int, bound_size: int, dtype, history_size: int) -> Lane:
-    """Lanes that wait for an image of n pixels; `bound_size` is n, or 1 for scalar bounds."""
+def empty_lanes(num_lanes: int, like: Queue, search: Search) -> Lane:
+    """Lanes that wait for an image; `like` the rows of a queue in size and dtype."""
+    dtype = like.image.dtype
 
     def lane(_):
-        pixels, bound = jnp.zeros(n, dtype), jnp.zeros(bound_size, dtype)
-        zero = jnp.zeros((), jnp.int32)
-        number, no = jnp.zeros((), dtype), jnp.asarray(False)
+        pixels, bound = (jnp.zeros(array.shape[1:], dtype) for array in (like.image, like.lower))
+        zero, number, no = jnp.zeros((), jnp.int32), jnp.zeros((), dtype), jnp.asarray(False)
         return Lane(
-            index=zero - 1, image=pixels, lower=bound, upper=bound, target_label=zero,
-            step=lbfgs_step.init(pixels, history_size), loss=number, margin=number,
-            search=penalty_search.start(number + 1), best_image=pixels, best_norm=number + jnp.inf,
-            best_penalty=number, num_solves=zero, solve_evals=zero, num_evals=zero, non_finite=no,
-            done=~no,
+            index=zero - 1, image=pixels, lower=bound, upper=bound,
+            label=jnp.zeros(like.label.shape[1:], like.label.dtype), state=search.init(pixels),
+            best_image=pixels, best_norm=number + jnp.inf, best_penalty=number, num_evals=zero,
+            non_finite=no, done=~no,
         )  # fmt: skip
 
     return jax.vmap(lane)(jnp.arange(num_lanes))
+
+
+def start_of(lane: Lane, run):
+    """Another start in the box: its middle for run 1, else noise, the same for every image.
+
+    Where the box has no end, as far from the image as 1 in each pixel.
+    """
+    key = jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), run)
+    share = jax.random.uniform(key, lane.image.shape, lane.image.dtype)
+    share = jnp.where(run >= 3, jnp.round(share), share)
+    share = jnp.where(run == 1, 0.5, share)
+    lower = jnp.where(jnp.isfinite(lane.lower), lane.lower, lane.image - 1)
+    upper = jnp.where(jnp.isfinite(lane.upper), lane.upper, lane.image + 1)
+    return lower + share * (upper - lower)
+
+
+def step_off(lane: Lane, trial, num_before):
+    """Beside `trial`, where the network has no usable gradient (|x| at 0): towards noise.
+
+    The `num_before` steps of this kind that were taken before double it.
+    """
+    share = jnp.minimum(STEP_OFF * 2.0**num_before, 1.0).astype(trial.dtype)
+    return jnp.clip(trial + share * (start_of(lane, 0) - trial), lane.lower, lane.upper)

@@ -6,9 +6,7 @@ is approximated by minimising `c |r| + loss(x + r, l)` in the box for several c 
 smallest r that reaches the class l; `refine` then shrinks it to a local minimum of |r|.
 """
 
-import enum
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,87 +14,32 @@ import numpy as np
 from jax.sharding import Mesh
 
 from intriguing import predict, sharding
-from intriguing.attack import feed
-from intriguing.attack.inputs import check_arrays, check_labelled, check_options
-from intriguing.attack.lanes import Finished, Options
+from intriguing.attack import budget, feed, goals, inputs
+from intriguing.attack.inputs import Task
+from intriguing.attack.lanes import Finished
+from intriguing.attack.objective import evaluate
 from intriguing.attack.problem import AttackOptions, Problem
-from intriguing.attack.refine import refine as refine_images
-from intriguing.attack.targets import choose_targets
-from intriguing.metrics import distortion, l2_norm
-
-
-class AttackStatus(enum.IntEnum):
-    """How the attack on one image ended."""
-
-    REACHED = 0  # the target class was reached
-    ALREADY_THERE = 1  # the clean image is classified as the target: r = 0
-    NOT_REACHED = 2  # no point that was seen is classified as the target
-    NON_FINITE = 3  # not reached, and the model gave NaN or infinity
-
-
-class AttackResult(NamedTuple):
-    """One row per image; rows of images that failed hold the clean image and infinite norms.
-
-    Fields:
-      adv_images: (batch, ...) inside the box.
-      success: (batch,) bool, judged by a fresh forward pass on `adv_images`.
-      distortion: (batch,) sqrt(mean((adv_images - images)^2)); infinity where not `success`, so
-        that a mean that forgets to leave failures out cannot go unnoticed.
-      l2_norm: (batch,) Euclidean norm of the perturbation; infinity where not `success`.
-      penalty_weight: (batch,) the c that gave the perturbation; 0 if none did or none was needed.
-      num_evals: (batch,) int32, evaluations of the loss (or of a margin) and its gradient.
-      status: (batch,) int32, an `AttackStatus`.
-    """
-
-    adv_images: np.ndarray
-    success: np.ndarray
-    distortion: np.ndarray
-    l2_norm: np.ndarray
-    penalty_weight: np.ndarray
-    num_evals: np.ndarray
-    status: np.ndarray
+from intriguing.attack.result import AttackResult, finish
 
 
 @sharding.jit(static_argnames=("mesh", "refine_steps", "num_margins", "unroll"))
-def _finish(logits_fn, problem: Problem, found: Finished, mesh, refine_steps, num_margins, unroll):
-    """Refines what the search found and judges it by a fresh forward pass; an `AttackResult`."""
+def _finish(task, problem: Problem, found: Finished, mesh, refine_steps, num_margins, unroll):
+    """Refines what the search found and judges it by a fresh forward pass; an `AttackResult`.
 
-    def on_device(logits_fn, problem: Problem, found: Finished):
-        images, target_labels = problem.images, problem.target_labels
-        clean = logits_fn(images)
-        there = predict.is_class(clean, target_labels)
-        adv_images = found.best_image.reshape(images.shape)
-        num_evals = found.num_evals
-        if refine_steps:
-            refined, margins = refine_images(
-                logits_fn, problem, adv_images,
-                num_steps=refine_steps, num_margins=num_margins, unroll=unroll,
-            )  # fmt: skip
-            # Of the two, the one that the network calls the target; the refined one is smaller.
-            worked = (margins > 0) & predict.is_class(logits_fn(refined), target_labels)
-            adv_images = jnp.where(_rows(worked, images), refined, adv_images)
-            num_evals = num_evals + refine_steps * num_margins
-        reached = jnp.isfinite(found.best_norm) | (refine_steps > 0)
-        reached &= predict.is_class(logits_fn(adv_images), target_labels)
-        success = there | reached
-        kept = there | ~reached  # rows that hold the clean image
-        adv_images = jnp.where(_rows(kept, images), images, adv_images)
-        non_finite = found.non_finite | ~jnp.isfinite(clean).all(axis=-1)
-        status = jnp.where(non_finite, AttackStatus.NON_FINITE, AttackStatus.NOT_REACHED)
-        status = jnp.where(reached, AttackStatus.REACHED, status)
-        status = jnp.where(there, AttackStatus.ALREADY_THERE, status)
-        return AttackResult(
-            adv_images=adv_images,
-            success=success,
-            distortion=jnp.where(success, distortion(images, adv_images), jnp.inf),
-            l2_norm=jnp.where(success, l2_norm(adv_images - images), jnp.inf),
-            penalty_weight=jnp.where(kept, 0.0, found.best_penalty),
-            num_evals=num_evals,
-            status=status.astype(jnp.int32),
-        )
+    Args:
+      task: (view, logits_fn, unit, scale) of a `Task`.
+      problem: rows of it, in the user's units, without their goal, and the goal.
+    """
+
+    def on_device(shared, problem: Problem, found: Finished):
+        task, goal = shared
+        return finish(
+            task, problem._replace(goal=goal), found, refine_steps=refine_steps,
+            num_margins=num_margins, unroll=unroll,
+        )  # fmt: skip
 
     run = sharding.map_devices(on_device, mesh)
-    return run(logits_fn, problem, found)
+    return run((task, problem.goal), problem._replace(goal=None), found)
 
 
 def num_finished_at_once(num_lanes: int, num_margins: int, mesh: Mesh) -> int:
@@ -108,65 +51,101 @@ def num_finished_at_once(num_lanes: int, num_margins: int, mesh: Mesh) -> int:
     return num_shards * max(1, num_lanes // num_shards // num_margins)
 
 
-def _rows(mask, images):
-    """A mask (batch,) that broadcasts against images (batch, ...)."""
-    return mask.reshape(-1, *[1] * (images.ndim - 1))
-
-
 def minimal_perturbation(
     logits_fn: Callable[[jax.Array], jax.Array],
     images,
-    target_labels,
+    labels=None,
     *,
+    goal: goals.Goal | str = "targeted",
     bounds=(0.0, 1.0),
+    scale=None,
     mesh: Mesh | None = None,
     progress: Callable[[int], None] | None = None,
-    utilisation: Callable[[feed.Utilisation], None] | None = None,
     **options,
 ) -> AttackResult:
-    """Finds, for each image, the smallest change that makes the model answer its target class.
+    """Finds, for each image, the smallest change that makes the model answer what is wanted.
 
     Args:
       logits_fn: images (batch, ...) -> logits (batch, classes), row by row. If it is a
         `jax.tree_util.Partial` its arrays are inputs of the compiled attack, and it is compiled
         once for all of them; so are those that any other callable closes over, read at each call.
-      images: (batch, ...) floating, inside `bounds`.
-      target_labels: (batch,) integers.
-      bounds: (lower, upper), scalars or arrays that broadcast to `images`.
+        Of two classes by one output z, give [0, z]. A logit of -inf masks a class.
+      images: (batch, ...) floating, inside `bounds`; or a pytree of such arrays, as `logits_fn`
+        takes it. Integer and categorical features are out: close over them. The solver works in
+        float32 on bfloat16 and float16 images, and in float64 on float64 ones.
+      labels: (batch,) integers: the target classes or, untargeted, the classes to leave.
+      goal: "targeted", "untargeted", or `attack.from_margin(...)`.
+      bounds: (lower, upper), scalars or arrays that broadcast to `images`; of a pytree's structure
+        for a bound each. A pixel whose bounds meet never moves.
+      scale: positive, broadcasts to one image (a pytree of them for a pytree): |r / scale| is what
+        is minimised, and what `l2_norm` holds.
       mesh: devices to use (`sharding.make_mesh`); default: one. They divide either the images or,
         with a model axis over all of them, the weights that lie on it.
       progress: called now and then with the number of images done.
-      utilisation: called once with the engine's lane steps.
-      **options: fields of `AttackOptions`: refine, solver, num_penalties, maxiter, tol, rtol,
-        history_size, squared_norm, refine_steps, num_margins, num_lanes.
+      **options: fields of `AttackOptions`; `budget`, evaluations per image, is the one to know.
 
     Returns:
       An `AttackResult` of numpy arrays, in the order of `images`; what it holds does not depend on
       `num_lanes` or `mesh`, but for rounding.
 
     Raises:
-      InputError: arrays, bounds or options that make no sense; the message says which.
+      InputError: arrays, bounds, options or a model that make no sense; the message says which.
       TypeError: an option that there is not.
     """
     options = AttackOptions(**options)
-    problem = check_arrays(logits_fn, images, target_labels, bounds)
-    check_options(options)
-    mesh = sharding.make_mesh(1) if mesh is None else mesh
-    sharding.check_independent(mesh)
-    logits_fn = sharding.place(predict.as_partial(logits_fn, problem.images), mesh)
+    inputs.check_options(options)
+    mesh = inputs.check_mesh(mesh)
+    task = inputs.check_task(logits_fn, images, labels, goal, bounds, scale)
+    task = task._replace(logits_fn=sharding.place(task.logits_fn, mesh))
+    inputs.check_rows(task)
+    model, problem = task.model(), task.in_units()
+    plan = budget.choose(options, predict.is_smooth(model, problem.images), problem.goal)
     num_lanes = feed.choose_num_lanes(problem.images, options.num_lanes, mesh)
-    slow_loops = predict.has_slow_loops(logits_fn, problem.images, mesh)
-    how = feed.Search(Options.of(options), num_lanes, mesh, slow_loops)
+    slow_loops = predict.has_slow_loops(model, problem.images, mesh)
+    how = feed.How(plan.search, num_lanes, mesh, slow_loops)
     tell = _never_fewer(progress)
-    parts = feed.SOLVERS[options.solver](logits_fn, problem, how, tell, utilisation)
-    num_classes = jax.eval_shape(logits_fn, problem.images).shape[-1]
-    num_margins = min(options.num_margins, num_classes - 1) if options.refine else 1
-    num_rows = num_finished_at_once(num_lanes, num_margins, mesh)
-    return _finish_all(
-        logits_fn, problem, parts, num_rows, tell, mesh=mesh,
-        refine_steps=options.refine_steps if options.refine else 0, num_margins=num_margins,
-        unroll=slow_loops,
+    num_margins = plan.num_margins
+    if problem.goal.needs_classes:
+        num_margins = min(num_margins, task.clean.shape[1] - 1)
+    num_rows = num_finished_at_once(num_lanes, num_margins if plan.refine_steps else 1, mesh)
+    static = {"mesh": mesh, "refine_steps": plan.refine_steps, "num_margins": num_margins,
+              "unroll": slow_loops}  # fmt: skip
+    _check_trace(model, task, plan, num_lanes // sharding.num_shards(mesh), num_rows, static)
+    parts = feed.SOLVERS[options.solver](model, problem, how, tell, options.utilisation)
+    return _finish_all(task, parts, num_rows, tell, static)
+
+
+def _check_trace(model, task: Task, plan, num_lanes: int, num_rows: int, static) -> None:
+    """Traces the network as it will be run: with its gradient, and refined."""
+
+    def like(array, num: int):
+        return jax.ShapeDtypeStruct((num, *array.shape[1:]), array.dtype)
+
+    images, _, _, labels, goal = task.problem
+    flat = jax.ShapeDtypeStruct((num_lanes, images[0].size), images.dtype)
+    inputs.check_trace(
+        _first_step,
+        model,
+        goal,
+        like(images, num_lanes),
+        like(labels, num_lanes),
+        flat,
+        plan.search,
+    )
+    number, count = (jax.ShapeDtypeStruct((num_rows,), t) for t in (images.dtype, jnp.int32))
+    found = Finished(
+        index=count, best_image=like(images.reshape(len(images), -1), num_rows), best_norm=number,
+        best_penalty=number, num_evals=count, non_finite=jax.ShapeDtypeStruct((num_rows,), bool),
     )  # fmt: skip
+    rows = Problem(*(like(array, num_rows) for array in task.problem[:-1]), goal)
+    inputs.check_trace(_finish, task.seen(), rows, found, **static)
+
+
+@jax.jit
+def _first_step(model, goal, images, labels, flat, search):
+    """Never run: what the engine evaluates in its first step, for its shapes and errors."""
+    asks = jax.vmap(search.asks)(jax.vmap(search.init)(flat))
+    return evaluate(model, goal, images, labels, asks)
 
 
 def _never_fewer(progress: Callable[[int], None] | None) -> Callable[[int], None]:
@@ -182,67 +161,18 @@ def _never_fewer(progress: Callable[[int], None] | None) -> Callable[[int], None
     return tell
 
 
-def _finish_all(logits_fn, problem, parts, num_rows: int, progress, **options) -> AttackResult:
+def _finish_all(task: Task, parts, num_rows: int, progress, static: dict) -> AttackResult:
     """`_finish` for `num_rows` found rows at a time, put in the order of the images."""
-    num, results, num_done = len(problem.images), None, 0
+    num, results, num_done = len(task.problem.images), None, 0
     for found in feed.in_batches(parts, num_rows, num):
         rows = np.arange(num_rows) % len(found.index)  # padded: one compilation serves for all
         padded = Finished(*(field[rows] for field in found))
-        batch = _finish(logits_fn, problem.rows(padded.index), padded, **options)
+        batch = _finish(task.seen(), task.problem.rows(padded.index), padded, **static)
         if results is None:
             results = [np.zeros((num, *part.shape[1:]), part.dtype) for part in batch]
         for whole, part in zip(results, batch, strict=True):
             whole[found.index] = np.asarray(part)[: len(found.index)]
         num_done += len(found.index)
         progress(num_done)
-    return AttackResult(*results)
-
-
-def attack_batch(
-    logits_fn, images, labels, *, targets="random", key=None, indices=None, target_class=None,
-    **options,
-) -> tuple[AttackResult, np.ndarray]:  # fmt: skip
-    """Chooses targets by a rule and attacks; returns (result, target labels (batch,) int32).
-
-    Args:
-      logits_fn, images, **options: as in `minimal_perturbation`.
-      labels: (batch,) true classes.
-      targets: a rule of `choose_targets`, or "best": every wrong class is tried, and the smallest
-        success is kept (the untargeted minimum; classes - 1 times the work).
-      key, indices, target_class: as in `choose_targets`.
-
-    Raises:
-      InputError: as `minimal_perturbation`; labels of another shape or dtype, or of no class.
-    """
-    images, labels = check_labelled(logits_fn, images, labels)
-    logits = predict.logits(logits_fn, images)
-    if targets != "best":
-        target_labels = np.asarray(choose_targets(
-            targets, logits, labels, key=key, indices=indices, target_class=target_class
-        ))  # fmt: skip
-        return minimal_perturbation(logits_fn, images, target_labels, **options), target_labels
-    return _attack_every_class(logits_fn, images, labels, logits.shape[1], options)
-
-
-def _attack_every_class(logits_fn, images, labels, num_classes, options):
-    best, best_labels = None, None
-    for offset in range(1, num_classes):
-        target_labels = ((labels + offset) % num_classes).astype(np.int32)
-        result = minimal_perturbation(logits_fn, images, target_labels, **options)
-        if best is None:
-            best, best_labels = result, target_labels
-        else:
-            best_labels = np.where(result.l2_norm < best.l2_norm, target_labels, best_labels)
-            best = smaller(best, result)
-    return best, best_labels
-
-
-def smaller(first: AttackResult, second: AttackResult) -> AttackResult:
-    """Of two attacks on the same images the smaller perturbation, row by row.
-
-    Attacks with other options end in other local minima: that with `squared_norm=True`, say, and
-    that without. `num_evals` counts both.
-    """
-    better = second.l2_norm < first.l2_norm
-    rows = (np.where(_rows(better, new), new, old) for new, old in zip(second, first, strict=True))
-    return AttackResult(*rows)._replace(num_evals=first.num_evals + second.num_evals)
+    result = AttackResult(*results)
+    return result._replace(adv_images=task.view.unpack(result.adv_images))

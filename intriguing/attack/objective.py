@@ -1,13 +1,19 @@
 """What the attack minimises: the distance, the loss, and where the search on c begins."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-import optax
+
+from intriguing.attack.goals import NAMED, Goal, Pull
+from intriguing.solver.products import dot
+
+FIRST_MARGIN = 10.0  # of the clean image, in the units of a loss that does not know the logits' own
 
 
 def norm_and_unit(r):
     """|r| and its gradient r / |r|; both 0 at r = 0."""
-    squared = jnp.dot(r, r)
+    squared = dot(r, r)
     norm = jnp.sqrt(squared)
     return norm, r / jnp.where(squared > 0, norm, 1.0)
 
@@ -28,17 +34,61 @@ def first_penalty(loss_grad):
     return jnp.where(jnp.isfinite(norm) & (norm > 1e-6), 0.5 * norm, 1.0).astype(norm.dtype)
 
 
-def evaluate(logits_fn, images, target_labels):
-    """Cross-entropy, its gradient, and the margin of the target, for each row: one pass."""
-    logits, vjp = jax.vjp(logits_fn, images)
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, target_labels)
-    target = jax.nn.one_hot(target_labels, logits.shape[-1], dtype=bool)
-    (grad,) = vjp(jax.nn.softmax(logits) - target)
-    others = jnp.where(target, -jnp.inf, logits).max(axis=-1)
-    return loss, grad, jnp.where(target, logits, 0).sum(axis=-1) - others
+class Asks(NamedTuple):
+    """What a search asks of an evaluation, one entry per row.
+
+    Fields:
+      scale: of the outputs in the loss; where it is 0 it is chosen so that this margin becomes
+        `FIRST_MARGIN`.
+      margin: whether the margin's gradient is asked for, in place of the loss's.
+      towards: of a union's margins that of this class, or for -1 - k the k-th nearest.
+    """
+
+    scale: jax.Array
+    margin: jax.Array
+    towards: jax.Array
 
 
-def penalty_objective(logits_fn, image, target_label, penalty_weight, squared_norm=False):
+class Evaluation(NamedTuple):
+    """Loss, margin and a gradient (batch, ...) of rows, and the scale (batch,) of the loss.
+
+    `pulled`: the margin whose gradient it is, if it is one's; `towards` which class.
+    """
+
+    loss: jax.Array
+    grad: jax.Array
+    margin: jax.Array
+    scale: jax.Array | None = None
+    pulled: jax.Array | None = None
+    towards: jax.Array | None = None
+
+
+def evaluate(logits_fn, goal: Goal, images, labels, asks=None) -> Evaluation:
+    """The goal's loss, its gradient, and the margin, for each row: one pass.
+
+    Args:
+      asks: what a search asks for; None: the loss's gradient.
+    """
+    outputs, vjp = jax.vjp(logits_fn, images)
+    if asks is None:
+        seen = goal.read(outputs, labels)
+        return Evaluation(seen.loss, vjp(seen.loss_grad)[0], seen.margin)
+    margin = jnp.abs(goal.read(outputs, labels).margin)
+    usable = jnp.isfinite(margin) & (margin > 0)
+    first = jnp.where(usable, FIRST_MARGIN / jnp.where(usable, margin, 1.0), 1.0)
+    scale = jnp.where(asks.scale > 0, asks.scale, first.astype(asks.scale.dtype))
+    seen = goal.read(outputs, labels, scale)
+    pull = Pull(seen.margin, seen.margin_grad, asks.towards)
+    if goal.is_union:
+        pull = goal.pull(outputs, labels, asks.towards)
+    choose = asks.margin.reshape(-1, *[1] * (outputs.ndim - 1))
+    (grad,) = vjp(jnp.where(choose, pull.margin_grad, seen.loss_grad))
+    return Evaluation(seen.loss, grad, seen.margin, scale, pull.margin, pull.towards)
+
+
+def penalty_objective(
+    logits_fn, image, label, penalty_weight, squared_norm=False, goal=NAMED["targeted"]
+):
     """The function that is minimised for one image: z -> (|z - image| + loss / c, its gradient).
 
     The paper's `c |r| + loss` divided by c: the same minimiser, on a scale that float32 can resolve
@@ -46,8 +96,7 @@ def penalty_objective(logits_fn, image, target_label, penalty_weight, squared_no
     """
 
     def value_and_grad(z):
-        label = jnp.asarray(target_label).reshape(1)
-        loss, loss_grad, _ = evaluate(logits_fn, z[None], label)
+        loss, loss_grad, *_ = evaluate(logits_fn, goal, z[None], jnp.asarray(label)[None])
         distance, grad, _ = distance_term((z - image).ravel(), squared_norm)
         return distance + loss[0] / penalty_weight, (
             grad.reshape(z.shape) + loss_grad[0] / penalty_weight

@@ -12,14 +12,19 @@ and again (sequential quadratic programming with the Hessian of the objective; N
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from intriguing.attack.explore import smallest_step
+from intriguing.attack.goals import Goal
 from intriguing.attack.problem import Problem
+from intriguing.solver.products import dot, einsum, matmul
 
 SWEEPS = 12  # of coordinate ascent on the multipliers, for one set of free pixels
 ROUNDS = 5  # changes of that set
+FAR = 1e15  # in place of an infinite margin, over a class that the network masks
 SLACK = (1e-3, 0.25, 2e-5)  # first, factor per step, and last relative slack of the constraints
 
 
@@ -45,19 +50,19 @@ def project_linear(rows, offsets, lower, upper):
 
     def newton(_, carry):
         mu, best_mu, best_q = carry
-        u = mu @ rows
+        u = matmul(mu, rows)
         r = jnp.clip(u, lower, upper)
-        q = jnp.dot(mu, offsets) - jnp.dot(u, r) + 0.5 * jnp.dot(r, r)
+        q = dot(mu, offsets) - dot(u, r) + 0.5 * dot(r, r)
         # A pixel just at its bound counts as free: at mu = 0 most are, and will move.
         free_rows = jnp.where((u >= lower) & (u <= upper), rows, 0.0)
-        gram = free_rows @ rows.T
-        rest = offsets - rows @ r + gram @ mu
+        gram = matmul(free_rows, rows.T)
+        rest = offsets - matmul(rows, r) + matmul(gram, mu)
         scale = jnp.diagonal(gram)
         inverse = jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1.0), 0.0)
 
         def sweep(_, mu):
             for k in range(len(offsets)):
-                gain = (rest[k] - gram[k] @ mu) * inverse[k]
+                gain = (rest[k] - dot(gram[k], mu)) * inverse[k]
                 mu = mu.at[k].set(jnp.maximum(0.0, mu[k] + gain))
             return mu
 
@@ -68,73 +73,94 @@ def project_linear(rows, offsets, lower, upper):
 
     zero, nothing = jnp.zeros_like(offsets), jnp.full((), -jnp.inf, offsets.dtype)
     mu, _, _ = jax.lax.fori_loop(0, ROUNDS, newton, (zero, zero, nothing))
-    return jnp.clip(mu @ rows, lower, upper)
+    return jnp.clip(matmul(mu, rows), lower, upper)
 
 
-def linearise(logits_fn, images, target_labels, num_margins):
-    """Margins of the target over the `num_margins` nearest classes, and their gradients.
+def linearise(logits_fn, goal: Goal, images, labels, num_margins):
+    """The goal's nearest margins (batch, k), and their gradients (batch, k, ...)."""
+    outputs, vjp = jax.vjp(logits_fn, images)
+    margins, rows = goal.constraints(outputs, labels, num_margins)
+    gradients = jax.vmap(lambda row: vjp(row)[0], in_axes=1, out_axes=1)(rows)
+    return jnp.minimum(margins, FAR), gradients
 
-    Returns (margins (batch, k), gradients (batch, k, ...)).
-    """
-    logits, vjp = jax.vjp(logits_fn, images)
-    num_classes = logits.shape[-1]
-    target = jax.nn.one_hot(target_labels, num_classes, dtype=bool)
-    nearest, classes = jax.lax.top_k(jnp.where(target, -jnp.inf, logits), num_margins)
-    margins = jnp.where(target, logits, 0).sum(axis=-1, keepdims=True) - nearest
 
-    def gradient(k):
-        return vjp(target - jax.nn.one_hot(classes[:, k], num_classes, dtype=logits.dtype))[0]
+class Smallest(NamedTuple):
+    """Per row: the smallest r (batch, n) that reached the goal, its norm, and its margin."""
 
-    return margins, jnp.moveaxis(jax.vmap(gradient)(jnp.arange(num_margins)), 0, 1)
+    r: jax.Array
+    norm: jax.Array
+    margin: jax.Array
+
+    def keep(self, r, margin) -> "Smallest":
+        """This, or a smaller r whose margin is positive."""
+        norm = jnp.linalg.norm(r, axis=-1)
+        better = (margin > 0) & (norm < self.norm)
+        return Smallest(
+            jnp.where(better[:, None], r, self.r),
+            jnp.where(better, norm, self.norm),
+            jnp.where(better, margin, self.margin),
+        )
+
+
+def num_passes(goal: Goal, num_steps: int, num_margins: int) -> int:
+    """Backward passes per image."""
+    return num_steps * num_margins * (2 if goal.is_union else 1)
 
 
 def refine(logits_fn, problem: Problem, adv_images, *, num_steps, num_margins, unroll=False):
     """Moves each adversarial image towards a local minimum of |r|; never to a larger |r|.
 
+    Where one margin of several is enough (untargeted), the boundary that is nearest by its
+    linearisation is followed, and then once more the second nearest.
+
     Args:
-      logits_fn: images (batch, ...) -> logits (batch, classes).
+      logits_fn: images (batch, ...) -> outputs.
       problem: what the images are, and are to become.
-      adv_images: (batch, ...); those that are not classified as their target are returned as they
-        are, unless a step happens to make them so.
+      adv_images: (batch, ...); those that have not reached the goal are returned as they are,
+        unless a step happens to make them so.
       num_steps: linearisations, each a forward pass and `num_margins` backward passes.
-      num_margins: classes beside the target that a step takes into account, the nearest ones.
+      num_margins: margins that a step takes into account, the nearest ones.
       unroll: write the steps out in place of a loop, for models that are slow inside one.
 
     Returns:
       (refined images, their margins (batch,)): the closest seen whose margin is positive.
     """
-    images, lower, upper, target_labels = problem
+    images, lower, upper, labels, goal = problem
     batch, shape = len(images), images.shape
     flat = functools.partial(jnp.reshape, shape=(batch, -1))
     x, low, high = flat(images), flat(lower - images), flat(upper - images)
 
-    def margin_and_keep(best, r, margins):
-        best_r, best_norm, best_margin = best
-        norm, margin = jnp.linalg.norm(r, axis=-1), margins.min(axis=-1)
-        better = (margin > 0) & (norm < best_norm)
-        return (
-            jnp.where(better[:, None], r, best_r),
-            jnp.where(better, norm, best_norm),
-            jnp.where(better, margin, best_margin),
-        )
-
-    def step(i, carry):
+    def step(i, carry, rank: int):
         r, best = carry
         z = jnp.clip(x + r, flat(lower), flat(upper)).reshape(shape)
-        margins, gradients = linearise(logits_fn, z, target_labels, num_margins)
-        best = margin_and_keep(best, r, margins)
-        rows = gradients.reshape(batch, num_margins, -1)
+        margins, gradients = linearise(logits_fn, goal, z, labels, num_margins)
+        best = best.keep(r, margins.max(axis=-1) if goal.is_union else margins.min(axis=-1))
+        rows = gradients.reshape(batch, margins.shape[1], -1)
         slack = jnp.maximum(SLACK[0] * SLACK[1] ** i, SLACK[2])
         slack = slack * jnp.linalg.norm(rows, axis=-1) * jnp.linalg.norm(r, axis=-1)[:, None]
-        offsets = jnp.einsum("bkn,bn->bk", rows, r) - margins + slack
-        new_r = jax.vmap(project_linear)(rows, offsets, low, high)
-        return jnp.where(jnp.isfinite(new_r).all(axis=-1, keepdims=True), new_r, best[0]), best
+        offsets = einsum("bkn,bn->bk", rows, r) - margins + slack
+        if goal.is_union:
+            rank_now = jnp.where(i == 0, rank, 0)
+            nearest = functools.partial(_nearest_of, rank=rank_now)
+            new_r = jax.vmap(nearest)(rows, offsets, low, high)
+        else:
+            new_r = jax.vmap(project_linear)(rows, offsets, low, high)
+        return jnp.where(jnp.isfinite(new_r).all(axis=-1, keepdims=True), new_r, best.r), best
 
-    r = flat(adv_images) - x
-    start = (r, jnp.full(batch, jnp.inf, x.dtype), jnp.zeros(batch, x.dtype))
-    r, best = jax.lax.fori_loop(0, num_steps, step, (r, start), unroll=unroll)
-    logits = logits_fn((x + r).reshape(shape))
-    target = jax.nn.one_hot(target_labels, logits.shape[-1], dtype=bool)
-    last = jnp.where(target, logits, 0).sum(axis=-1) - jnp.where(target, -jnp.inf, logits).max(-1)
-    best_r, _, margin = margin_and_keep(best, r, last[:, None])
-    return jnp.clip(x + best_r, flat(lower), flat(upper)).reshape(shape), margin
+    start = flat(adv_images) - x
+    best = Smallest(start, jnp.full(batch, jnp.inf, x.dtype), jnp.zeros(batch, x.dtype))
+    for rank in (0, 1) if goal.is_union else (0,):
+        follow = functools.partial(step, rank=rank)
+        r, best = jax.lax.fori_loop(0, num_steps, follow, (start, best), unroll=unroll)
+        last = goal.read(logits_fn((x + r).reshape(shape)), labels).margin
+        best = best.keep(r, last)
+    return jnp.clip(x + best.r, flat(lower), flat(upper)).reshape(shape), best.margin
+
+
+def _nearest_of(rows, offsets, lower, upper, rank):
+    """The smallest r that fulfils one of the constraints; or the next smallest, of `rank` 1."""
+    each = jax.vmap(smallest_step, (0, 0, None, None))(rows, offsets, lower, upper)
+    missing = offsets - einsum("kn,kn->k", rows, each)
+    tolerance = 1e-3 * jnp.abs(offsets)
+    length = jnp.where(missing <= tolerance, jnp.linalg.norm(each, axis=-1), jnp.inf)
+    return each[jnp.argsort(length)[jnp.minimum(rank, len(offsets) - 1)]]

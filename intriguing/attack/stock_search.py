@@ -9,26 +9,28 @@ import jax
 import jax.numpy as jnp
 
 from intriguing.attack import penalty_search
-from intriguing.attack.engine import MORE_PENALTIES
-from intriguing.attack.lanes import Finished, Options, Queue
+from intriguing.attack.lanes import Finished, Queue
 from intriguing.attack.objective import evaluate, first_penalty, norm_and_unit, penalty_objective
+from intriguing.attack.penalty_lanes import MORE_PENALTIES, PenaltyOptions
 from intriguing.solver import box_lbfgs
 
 
-def _search(logits_fn, index, image, lower, upper, target_label, options: Options) -> Finished:
+def _search(
+    logits_fn, goal, index, image, lower, upper, label, options: PenaltyOptions
+) -> Finished:
     """The search on c for one image; returns one row of `Finished`, with the image unflattened."""
 
     def solve(carry):
         num_solves, z, search, row = carry
         c = search.penalty_weight
         solution = box_lbfgs.minimize_box(
-            penalty_objective(logits_fn, image, target_label, c, options.squared_norm),
+            penalty_objective(logits_fn, image, label, c, options.squared_norm, goal),
             z, lower, upper, solver="jaxopt", maxiter=options.maxiter,
             tol=options.tol, rtol=options.rtol, history_size=options.history_size,
         )  # fmt: skip
         z = solution.x
         norm, _ = norm_and_unit((z - image).ravel())
-        margin = evaluate(logits_fn, z[None], target_label[None])[2][0]
+        margin = evaluate(logits_fn, goal, z[None], label[None]).margin[0]
         better = (margin > 0) & (norm < row.best_norm)
         row = Finished(
             index=index,
@@ -47,7 +49,7 @@ def _search(logits_fn, index, image, lower, upper, target_label, options: Option
         most = jnp.where(found, options.num_penalties, options.num_penalties + MORE_PENALTIES)
         return (num_solves < most) & unfinished & (index >= 0)
 
-    loss, loss_grad, margin = evaluate(logits_fn, image[None], target_label[None])
+    loss, loss_grad, margin, *_ = evaluate(logits_fn, goal, image[None], label[None])
     row = Finished(
         index=index,
         best_image=image,
@@ -60,11 +62,11 @@ def _search(logits_fn, index, image, lower, upper, target_label, options: Option
     return jax.lax.while_loop(keep_going, solve, (0, image, search, row))[3]
 
 
-def run(logits_fn, queue: Queue, image_shape, options: Options) -> Finished:
+def run(logits_fn, goal, queue: Queue, image_shape, options: PenaltyOptions) -> Finished:
     """Searches for every image of the queue (q, n) at once; rows in the order of the queue."""
-    index, *pixels, target_label = queue
+    index, *pixels, label = queue
     shape = queue.image.shape
     pixels = [jnp.broadcast_to(array, shape).reshape(-1, *image_shape) for array in pixels]
-    search = functools.partial(_search, logits_fn, options=options)
-    found = jax.vmap(search)(index, *pixels, target_label)
+    search = functools.partial(_search, logits_fn, goal, options=options)
+    found = jax.vmap(search)(index, *pixels, label)
     return found._replace(best_image=found.best_image.reshape(shape))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from intriguing import keys
 from intriguing.errors import InputError
 
-RULES = ("random", "runner_up", "least_likely", "fixed", "best")
+RULES = ("random", "runner_up", "least_likely", "fixed", "untargeted", "best")
 
 
 @functools.partial(jax.jit, static_argnames="num_classes")
@@ -28,7 +28,7 @@ def random_targets(key: jax.Array, labels: jax.Array, indices: jax.Array, num_cl
 
 
 def choose_targets(rule, logits, labels, *, key=None, indices=None, target_class=None):
-    """Target class of each image under `rule` ("best" has no single one: `attack.attack_batch`).
+    """Target class of each image under `rule`; "untargeted" and "best" have no single one.
 
     Args:
       rule: "random" (a wrong class, uniform), "runner_up" (the highest-logit wrong class),

@@ -14,6 +14,10 @@ from intriguing.report import Column, Measurement
 from intriguing.runs import shards
 
 ENDINGS = {status: status.name.lower().replace("_", " ") for status in AttackStatus}
+# Settings whose 0 leaves them to the attack.
+LEFT_OPEN = (
+    "budget", "num_penalties", "maxiter", "rtol", "refine_steps", "num_margins", "num_lanes",
+)  # fmt: skip
 QUANTILES = {"least": 0.0, "median": 0.5, "largest": 1.0}  # of c, over the successes
 
 
@@ -21,7 +25,7 @@ def attack_options(spec: Attack) -> dict:
     """Arguments of `attack.attack_batch`."""
     options = dataclasses.asdict(spec)
     del options["num_images"]
-    return {**options, "num_lanes": options["num_lanes"] or None}
+    return {**options, **{name: options[name] or None for name in LEFT_OPEN}}
 
 
 def attack_images(settings, logits_fn, dataset, name: str, workdir: Path, mesh, protocol: str):
@@ -91,6 +95,7 @@ def measure(model: str, protocol: str, arrays) -> list[Measurement]:
     statuses = np.asarray(arrays["status"])
     found += [of("ended", (statuses == status).sum(), at=name) for status, name in ENDINGS.items()]
     weights = arrays["penalty_weight"][success & (statuses == AttackStatus.REACHED)]
+    weights = weights[weights > 0]  # exploring has none
     for name, quantile in QUANTILES.items():
         c = np.quantile(weights, quantile) if len(weights) else np.nan
         found.append(of("c", c, len(weights), name))
@@ -121,6 +126,6 @@ def endings_tables(records, names) -> list[report.Table]:
         title="How the attacks ended",
         note="Images per ending: the target was reached; the clean image is of that class already; "
         "it was not reached; the network gave NaN or infinity. c: the weight of the distortion "
-        "beside the loss, with which those that reached the target ended.",
+        "beside the loss, with which the search on c ended; exploring has none.",
     )
     return [found]

@@ -65,21 +65,28 @@ class Sgd:
 
 @record
 class Attack:
-    """The paper's section 4.1, and the refinement after it."""
+    """Minimal perturbations; the paper's way (section 4.1) with `refine=False`.
+
+    0 leaves a number to what suits the budget and the network.
+    """
 
     num_images: CountOrAll = 0  # images attacked, from the first on; 0 means all of them
-    targets: Literal["random", "runner_up", "least_likely", "fixed", "best"] = "random"
+    targets: Literal["random", "runner_up", "least_likely", "fixed", "untargeted", "best"] = (
+        "random"
+    )
     target_class: CountOrAll = 0  # for targets="fixed"
+    budget: CountOrAll = 0  # evaluations of the network per image; 0: 100
+    search: Literal["auto", "explore", "penalty"] = "auto"  # penalty: on c, as the paper has it
     solver: Literal["batched", "jaxopt"] = "batched"  # in-flight batching, or the stock LBFGSB
     refine: bool = True  # shrink r to a local minimum of |r| at the end; False: the paper's way
-    num_penalties: Count = 4  # values of c per image, at most
-    maxiter: Count = 60  # evaluations (jaxopt: iterations) per value of c, at most
+    num_penalties: CountOrAll = 0  # values of c per image, at most
+    maxiter: CountOrAll = 0  # evaluations (jaxopt: iterations) per value of c, at most
     tol: Positive = 1e-3  # max norm of the projected gradient of |r| + loss / c
-    rtol: Positive = 1e-4  # a solve ends when three steps lower |r| + loss / c by less than this
+    rtol: NotNegative = 0  # a solve ends when three steps lower |r| + loss / c by less than this
     history_size: Count = 5  # pairs that L-BFGS remembers
     squared_norm: bool = False  # penalise |r|^2 in place of the paper's |r|
-    refine_steps: Count = 3  # linearisations of the class boundary
-    num_margins: Count = 9  # classes beside the target that each of them takes into account
+    refine_steps: CountOrAll = 0  # linearisations of the class boundary
+    num_margins: CountOrAll = 0  # classes beside the target that each of them takes into account
     num_lanes: CountOrAll = 0  # images that each device works on at a time; 0: as suits the device
 
 

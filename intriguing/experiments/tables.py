@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from intriguing import metrics, report
+from intriguing import attack, metrics, report
+from intriguing.experiments.attacks import attack_options
 from intriguing.predict import predict
 from intriguing.report import Column, Measurement
 
@@ -19,10 +20,7 @@ def describe_protocols(settings) -> str:
     sentences = []
     for protocol in settings.protocols:
         spec = settings.attack_by(protocol)
-        refined = "then refined" if spec.refine else "no refinement"
-        tried = f"up to {spec.num_penalties} values of c"
-        steps = f"{spec.maxiter} evaluations each"
-        sentences.append(f"Protocol {protocol}: {tried}, {steps}, {refined}.")
+        sentences.append(f"Protocol {protocol}: {attack.describe(attack_options(spec))}.")
     return " ".join(sentences)
 
 

@@ -28,6 +28,7 @@ AIMS = {  # what is made of the images, by the rule that chooses their targets
     "random": "turned into a random other class",
     "runner_up": "turned into the network's second choice",
     "least_likely": "turned into the network's last choice",
+    "untargeted": "turned into any other class",
     "best": "turned into the nearest other class",
 }
 

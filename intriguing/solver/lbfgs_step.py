@@ -23,6 +23,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from intriguing.solver.products import dot, matmul
+
 SUFFICIENT_DECREASE = 1e-4  # Armijo's constant
 MAX_BACKTRACKS = 20  # shrinkings of one step before the direction is given up
 
@@ -141,8 +143,8 @@ def accept_or_shrink(state, value, grad, lower, upper, slot, *, rtol):
     """Judges the trial point by Armijo's rule along the projected path; returns (state, accept)."""
     first = state.num_iters < 0
     s = state.trial - state.x
-    slope = jnp.dot(state.grad, s)
-    finite = jnp.isfinite(value) & jnp.isfinite(jnp.dot(grad, grad))
+    slope = dot(state.grad, s)
+    finite = jnp.isfinite(value) & jnp.isfinite(dot(grad, grad))
     rounding = jnp.finfo(s.dtype).eps * jnp.abs(state.value)
     # Clipping can turn a downhill direction uphill: then any decrease must do.
     enough = value <= state.value + SUFFICIENT_DECREASE * jnp.minimum(slope, 0.0) + rounding
@@ -172,14 +174,14 @@ def accept_or_shrink(state, value, grad, lower, upper, slot, *, rtol):
 
 def store_pair(history: History, s, y, keep, slot) -> History:
     """Writes a pair into `slot`; empties it if not `keep`, or if its curvature is not > 0."""
-    sy, yy = jnp.dot(s, y), jnp.dot(y, y)
+    sy, yy = dot(s, y), dot(y, y)
     keep &= sy > jnp.finfo(s.dtype).eps * yy
     s, y = jnp.where(keep, s, 0.0), jnp.where(keep, y, 0.0)
     all_s = history.s.at[slot].set(s)
     return History(
         s=all_s,
         y=history.y.at[slot].set(y),
-        sy=history.sy.at[:, slot].set(all_s @ y),
+        sy=history.sy.at[:, slot].set(matmul(all_s, y)),
         rho=history.rho.at[slot].set(jnp.where(keep, 1 / jnp.where(keep, sy, 1.0), 0.0)),
         gamma=jnp.where(keep, sy / jnp.where(keep, yy, 1.0), history.gamma),
     )
@@ -225,9 +227,9 @@ def propose(state: StepState, renew, lower, upper, slot) -> StepState:
     newton = two_loop(history, steepest, free, slot) * free
     # A direction that is not clearly downhill (rounding) is replaced by steepest descent, whose
     # first step has unit length, as in L-BFGS-B.
-    downhill = -jnp.dot(state.grad, newton)
-    norm = jnp.sqrt(jnp.dot(steepest, steepest))
-    usable = (downhill > 1e-7 * norm * jnp.sqrt(jnp.dot(newton, newton))) & (history.rho > 0).any()
+    downhill = -dot(state.grad, newton)
+    norm = jnp.sqrt(dot(steepest, steepest))
+    usable = (downhill > 1e-7 * norm * jnp.sqrt(dot(newton, newton))) & (history.rho > 0).any()
     unit = steepest / jnp.maximum(norm, 1.0)
     renew |= give_up
     direction = jnp.where(renew, jnp.where(usable, newton, unit), state.direction)
@@ -246,17 +248,17 @@ def two_loop(history: History, v: jax.Array, free: jax.Array, slot) -> jax.Array
     # Chronological order, oldest first: `slot` was written last.
     sy = jnp.roll(history.sy, (-slot - 1, -slot - 1), (0, 1))
     rho = jnp.roll(history.rho, -slot - 1)
-    s_v = jnp.roll(history.s @ v, -slot - 1)
+    s_v = jnp.roll(matmul(history.s, v), -slot - 1)
     alpha = jnp.zeros_like(rho)
     for i in reversed(range(size)):
         # Only newer pairs have an alpha yet: entries of `sy` that were not kept up meet a 0.
-        alpha = alpha.at[i].set(rho[i] * (s_v[i] - jnp.dot(sy[i], alpha)))
-    q = history.gamma * (v - (jnp.roll(alpha, slot + 1) @ history.y) * free)
-    y_q = jnp.roll(history.y @ q, -slot - 1)
+        alpha = alpha.at[i].set(rho[i] * (s_v[i] - dot(sy[i], alpha)))
+    q = history.gamma * (v - matmul(jnp.roll(alpha, slot + 1), history.y) * free)
+    y_q = jnp.roll(matmul(history.y, q), -slot - 1)
     delta = jnp.zeros_like(rho)
     for i in range(size):
-        delta = delta.at[i].set(alpha[i] - rho[i] * (y_q[i] + jnp.dot(sy[:, i], delta)))
-    return q + jnp.roll(delta, slot + 1) @ history.s
+        delta = delta.at[i].set(alpha[i] - rho[i] * (y_q[i] + dot(sy[:, i], delta)))
+    return q + matmul(jnp.roll(delta, slot + 1), history.s)
 
 
 @jax.custom_batching.custom_vmap

@@ -1,5 +1,7 @@
 """Tests for intriguing/attack/engine.py and feed.py: order, lanes, queue chunks, lowering."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,11 @@ from jax.tree_util import Partial
 
 from intriguing import attack, models, predict, sharding
 from intriguing.attack import AttackStatus, feed, minimal
-from intriguing.attack.lanes import Finished, Options, empty_lanes
+from intriguing.attack.explore import ExploreOptions
+from intriguing.attack.lanes import Finished
+from intriguing.attack.penalty_lanes import PenaltyOptions
 from intriguing.attack.problem import Problem
+from intriguing.attack.view import View
 
 PIXELS, CLASSES, NUM = 12, 4, 23
 TRACES = []
@@ -84,7 +89,7 @@ def test_stepping_in_python_changes_nothing(problem, five_lanes, monkeypatch):
     monkeypatch.setattr(predict, "has_slow_loops", lambda *_: True)
     calls, told = [], []
     result = run(*problem, num_lanes=5, utilisation=calls.append, progress=told.append)
-    assert told == sorted(told) and told[-1] == NUM and len(set(told)) > NUM / 2  # one by one
+    assert told == sorted(told) and told[-1] == NUM and len(set(told)) > NUM / 3  # lane by lane
     np.testing.assert_array_equal(result.status, five_lanes[0].status)
     np.testing.assert_allclose(result.l2_norm, five_lanes[0].l2_norm, rtol=1e-4)
     # Lanes are refilled at once, not once in so many steps: fewer of them wait.
@@ -105,34 +110,45 @@ def test_who_has_slow_loops():
 def test_lowers_for_other_devices(problem, platform):
     images, targets = problem
     mesh, logits_fn = sharding.make_mesh(1), Partial(logits_of, make_params())
-    options = Options(4, 30, 1e-3, 1e-3, 5, False)
-    lanes = empty_lanes(5, PIXELS, PIXELS, jnp.float32, 5)
     lower, upper = np.zeros_like(images), np.ones_like(images)
-    queue = feed.make_queue(Problem(images, lower, upper, targets), 0, 20, mesh)
+    problem = Problem(images, lower, upper, targets)
+    queue = feed.make_queue(problem, 0, 20, mesh)
     run_engine, finish = (
-        jax.jit(function.__wrapped__, static_argnames=names)
-        for function, names in (
-            (feed.run_engine, ("mesh", "image_shape")),
-            (minimal._finish, ("mesh", "refine_steps", "num_margins", "unroll")),
+        jax.jit(function.__wrapped__, static_argnames=names, donate_argnums=donated)
+        for function, names, donated in (
+            (feed.run_engine, ("mesh", "image_shape"), (2, 3)),
+            (minimal._finish, ("mesh", "refine_steps", "num_margins", "unroll"), ()),
         )
     )
-    attack_text = run_engine.trace(
-        logits_fn, lanes, jnp.zeros(1, jnp.int32), queue, jnp.asarray(True), options, mesh=mesh,
-        image_shape=(PIXELS,),
-    ).lower(lowering_platforms=(platform,)).as_text()  # fmt: skip
+    texts = []
+    for search in (PenaltyOptions(4, 30, 1e-3, 1e-3, 5, False), ExploreOptions(50)):
+        lanes, clock = feed.make_lanes(queue, search, num_lanes=5, mesh=mesh)
+        texts.append(run_engine.trace(
+            logits_fn, problem.goal, lanes, clock, queue, jnp.asarray(True), search, mesh=mesh,
+            image_shape=(PIXELS,),
+        ).lower(lowering_platforms=(platform,)).as_text())  # fmt: skip
+        assert "jax.buffer_donor" in texts[-1] or "tf.aliasing_output" in texts[-1]
     zeros = np.zeros(NUM, np.float32)
     found = Finished(
         np.arange(NUM, dtype=np.int32), images, zeros, zeros, zeros.astype(np.int32), zeros > 0
     )
-    finish_text = finish.trace(
-        logits_fn, Problem(images, lower, upper, targets), found, mesh=mesh, refine_steps=4,
-        num_margins=3, unroll=False,
-    ).lower(lowering_platforms=(platform,)).as_text()  # fmt: skip
-    for text in (attack_text, finish_text):
+    seen = (View.of(images), logits_fn, None, None)
+    texts.append(finish.trace(
+        seen, problem, found, mesh=mesh, refine_steps=4, num_margins=3, unroll=False,
+    ).lower(lowering_platforms=(platform,)).as_text())  # fmt: skip
+    for text in texts:
         assert "while" in text and "lapack" not in text.lower()
+        for dot in re.findall(r"stablehlo.dot_general.*", text):
+            of_network = re.search(
+                rf"tensor<(\d+x)?({PIXELS}x{CLASSES}|{CLASSES}x{PIXELS})xf32>", dot
+            )
+            assert of_network or "precision = [HIGHEST, HIGHEST]" in dot, dot
+        assert "HIGHEST" in text
 
 
 def test_new_parameters_do_not_compile_again(problem, five_lanes):
+    first = {"num_penalties": 2, "maxiter": 10, "tol": 1e-3, "rtol": 1e-4}
+    run(*problem, num_lanes=5, **first)
     count = len(TRACES)
     other = {"num_penalties": 3, "maxiter": 20, "tol": 1e-2, "rtol": 1e-3}  # nor new budgets
     attack.minimal_perturbation(Partial(logits_of, make_params(7)), *problem, num_lanes=5, **other)
@@ -150,9 +166,10 @@ def test_odd_images_disturb_no_other():
     images = np.full((6, 3), 0.25, np.float32)
     images[4, 0] = 1.0
     result = attack.minimal_perturbation(odd, images, np.array([1, 0, 2, 1, 1, 1]), num_lanes=3)
-    reached, there, not_reached, non_finite = AttackStatus
+    reached, there, _, non_finite = AttackStatus
+    # Image 2 cannot be made class 2; other starts, that were tried, meet NaN.
     assert result.status.tolist() == [
-        reached, there, not_reached, reached, non_finite, reached,
+        reached, there, non_finite, reached, non_finite, reached,
     ]  # fmt: skip
     np.testing.assert_allclose(result.l2_norm[[0, 3, 5]], 0.25, rtol=5e-3)
     assert result.l2_norm[1] == 0 and np.isinf(result.l2_norm[[2, 4]]).all()

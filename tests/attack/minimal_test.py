@@ -270,7 +270,7 @@ def test_two_classes_by_hand(solver, case):
     np.testing.assert_allclose(
         result.adv_images.ravel(), hand_image(*expected).ravel(), atol=slack + 1e-3
     )
-    assert result.penalty_weight[0] > 0
+    assert (result.penalty_weight[0] > 0) == (solver == "jaxopt")  # exploring has no c
 
 
 @pytest.mark.parametrize("case", HAND_CASES)
@@ -363,8 +363,8 @@ def test_refinement_takes_no_more_passes_at_once_than_there_are_lanes():
     options = {"num_penalties": 1, "maxiter": 3, "num_lanes": 8}
     attack.minimal_perturbation(logits_fn, images, targets, **options, refine=False)
     without = set(seen)
-    attack.minimal_perturbation(logits_fn, images, targets, **options, num_margins=3)
-    assert seen - without == {8 // 3}  # each with 3 backward passes
+    attack.minimal_perturbation(logits_fn, images, targets, **options, num_margins=2)
+    assert seen - without == {8 // 2}  # each with 2 backward passes
 
 
 def test_progress_counts_the_images(solver, net, digits, targets):

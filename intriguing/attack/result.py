@@ -1,0 +1,124 @@
+"""What an attack returns, and how what a search found becomes it: refined, and judged anew."""
+
+import enum
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from intriguing.attack import view as views
+from intriguing.attack.goals import is_valid
+from intriguing.attack.lanes import Finished
+from intriguing.attack.problem import Problem
+from intriguing.attack.refine import num_passes, refine
+from intriguing.metrics import distortion, l2_norm
+
+
+class AttackStatus(enum.IntEnum):
+    """How the attack on one image ended."""
+
+    REACHED = 0  # the target class was reached
+    ALREADY_THERE = 1  # the clean image is classified as the target: r = 0
+    NOT_REACHED = 2  # no point that was seen is classified as the target
+    NON_FINITE = 3  # not reached, and the model gave NaN or infinity
+
+
+class AttackResult(NamedTuple):
+    """One row per image; rows of images that failed hold the clean image and infinite norms.
+
+    Fields:
+      adv_images: (batch, ...) inside the box.
+      success: (batch,) bool, judged by a fresh forward pass on `adv_images`.
+      distortion: (batch,) sqrt(mean((adv_images - images)^2)); infinity where not `success`, so
+        that a mean that forgets to leave failures out cannot go unnoticed.
+      l2_norm: (batch,) Euclidean norm of the perturbation; infinity where not `success`.
+      penalty_weight: (batch,) the c that gave the perturbation; 0 if none did or none was needed.
+      num_evals: (batch,) int32, evaluations of the loss (or of a margin) and its gradient.
+      status: (batch,) int32, an `AttackStatus`.
+    """
+
+    adv_images: np.ndarray
+    success: np.ndarray
+    distortion: np.ndarray
+    l2_norm: np.ndarray
+    penalty_weight: np.ndarray
+    num_evals: np.ndarray
+    status: np.ndarray
+
+
+def finish(task, problem: Problem, found: Finished, *, refine_steps, num_margins, unroll):
+    """Refines what the search found and judges it by a fresh pass; traceable, an `AttackResult`.
+
+    Args:
+      task: (view, logits_fn, unit, scale) of an `inputs.Task`.
+      problem: in the user's units.
+      found: rows of the search, in the solver's units; one for each of the problem.
+      refine_steps: 0: none.
+      num_margins, unroll: of `refine`.
+    """
+    view, logits_fn, unit, scale = task
+    images, labels, goal = problem.images, problem.labels, problem.goal
+    in_units = problem
+    if unit is not None:
+        in_units = Problem(*((a / unit).astype(a.dtype) for a in problem[:3]), labels, goal)
+    model = views.model_of(view, logits_fn, unit)
+    judge = views.model_of(view, logits_fn, None)
+
+    def in_pixels(z):
+        """The user's pixels, as their dtype can hold them; those that did not move bit for bit."""
+        moved = z if unit is None else z * unit
+        moved = jnp.clip(moved, problem.lower, problem.upper)
+        return jnp.where(z == in_units.images, images, view.rounded(moved))
+
+    outputs = judge(images)
+    there = goal.is_reached(outputs, labels)
+    adv_images = in_pixels(found.best_image.reshape(images.shape))
+    num_evals = found.num_evals
+    if refine_steps:
+        refined, margins = refine(
+            model, in_units, found.best_image.reshape(images.shape), num_steps=refine_steps,
+            num_margins=num_margins, unroll=unroll,
+        )  # fmt: skip
+        # Of the two, the one that the network calls adversarial; the refined one is smaller.
+        refined = in_pixels(refined)
+        worked = (margins > 0) & goal.is_reached(judge(refined), labels)
+        adv_images = jnp.where(rows_of(worked, images), refined, adv_images)
+        num_evals = num_evals + num_passes(goal, refine_steps, num_margins)
+    reached = jnp.isfinite(found.best_norm) | (refine_steps > 0)
+    reached &= goal.is_reached(judge(adv_images), labels)
+    success = there | reached
+    kept = there | ~reached  # rows that hold the clean image
+    adv_images = jnp.where(rows_of(kept, images), images, adv_images)
+    non_finite = found.non_finite | ~is_valid(outputs)
+    status = jnp.where(non_finite, AttackStatus.NON_FINITE, AttackStatus.NOT_REACHED)
+    status = jnp.where(reached, AttackStatus.REACHED, status)
+    status = jnp.where(there, AttackStatus.ALREADY_THERE, status)
+    step = adv_images - images
+    weighed = step if scale is None else step / scale
+    return AttackResult(
+        adv_images=adv_images,
+        success=success,
+        distortion=jnp.where(success, distortion(images, adv_images), jnp.inf),
+        l2_norm=jnp.where(success, l2_norm(weighed), jnp.inf),
+        penalty_weight=jnp.where(kept, 0.0, found.best_penalty),
+        num_evals=num_evals,
+        status=status.astype(jnp.int32),
+    )
+
+
+def rows_of(mask, images):
+    """A mask (batch,) that broadcasts against images (batch, ...)."""
+    return mask.reshape(-1, *[1] * (images.ndim - 1))
+
+
+def smaller(first: AttackResult, second: AttackResult) -> AttackResult:
+    """Of two attacks on the same images the smaller perturbation, row by row.
+
+    Attacks with other options end in other local minima: that with `squared_norm=True`, say, and
+    that without. `num_evals` counts both.
+    """
+    better = second.l2_norm < first.l2_norm
+    rows = (
+        np.where(rows_of(better, new), new, old) for new, old in zip(second, first, strict=True)
+    )
+    return AttackResult(*rows)._replace(num_evals=first.num_evals + second.num_evals)
