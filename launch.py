@@ -18,6 +18,7 @@ import configs
 _CONFIG = config_flags.DEFINE_config_file("config", None, "which experiment, FILE or FILE:quick")
 _WORKDIR = flags.DEFINE_string("workdir", None, "where results go (default: runs/NAME)")
 _NUM_DEVICES = flags.DEFINE_integer("num_devices", None, "devices to use (default: all)")
+_CACHE = flags.DEFINE_bool("compilation_cache", True, "keep compiled programs between runs")
 
 
 def fail(reason: object) -> NoReturn:
@@ -54,8 +55,10 @@ def main(argv: list[str]) -> None:
     command = shlex.join(["python", Path(argv[0]).name, *sys.argv[1:]])
     start_logging()
     from intriguing.errors import InputError  # jax is slow to import: wrong flags fail before it
-    from intriguing.experiments import run_experiment
+    from intriguing.experiments import keep_compilations, run_experiment
 
+    if _CACHE.value:
+        keep_compilations()
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]).stem
     try:
         workdir = Path(_WORKDIR.value or f"runs/{name}")

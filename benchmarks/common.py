@@ -12,6 +12,7 @@ import numpy as np
 
 from intriguing import data, models, sharding, training
 from intriguing.attack import targets
+from intriguing.attack.goals import NAMED
 from intriguing.attack.objective import evaluate
 
 WEIGHT_DECAY = {"fc1": 1e-5, "fc2": 1e-5, "fc3": 1e-6}
@@ -36,10 +37,15 @@ def mnist_problem(num_images: int, workdir: Path):
     return models.logits_fn(model, {"params": state.params}), images, np.asarray(wanted)
 
 
+def evaluate_targeted(logits_fn, images, labels):
+    """(loss, its gradient, margin) of targeted images."""
+    return evaluate(logits_fn, NAMED["targeted"], images, labels)[:3]
+
+
 @sharding.jit(static_argnames="mesh")
 def evaluate_all(logits_fn, images, labels, mesh):
     """Loss, gradient and margin of all images, as the attack evaluates them."""
-    run = sharding.map_devices(lambda fn, *args: evaluate(fn, *args), mesh)
+    run = sharding.map_devices(evaluate_targeted, mesh)
     return run(logits_fn, images, labels)
 
 

@@ -3,7 +3,7 @@
     INTRIGUING_DATA=... python -m benchmarks.imagenet [--net=squeezenet] [--num_images=8]
 
 The floor is what the network costs alone: as many evaluations (forward and backward) of the same
-batch as the attack's steps, and the refinement's linearisations. Memory is the compiler's plan for
+batch as the attack's steps. Memory is the compiler's plan for
 a device; `--memory_only` leaves out the rest. `--net=alexnet` has random weights and random
 targets; squeezenet and googlenet turn photographs into ostriches.
 """
@@ -21,8 +21,9 @@ from absl import app, flags
 from benchmarks import common
 from intriguing import attack, models, predict, sharding
 from intriguing.attack import engine, feed, minimal, refine
-from intriguing.attack.lanes import Options, Queue, empty_lanes
-from intriguing.attack.objective import evaluate
+from intriguing.attack.explore import ExploreOptions
+from intriguing.attack.goals import NAMED
+from intriguing.attack.lanes import Queue, empty_lanes
 from intriguing.attack.problem import Problem
 from intriguing.data import stream
 from intriguing.models import import_weights
@@ -33,7 +34,7 @@ _NUM_LANES = flags.DEFINE_integer("num_lanes", None, "images at work on each dev
 _MEMORY_ONLY = flags.DEFINE_bool("memory_only", False, "ask the compiler, and run nothing")
 FILES = {"squeezenet": "squeezenet_v1.1", "googlenet": "bvlc_googlenet"}
 OSTRICH, REFINE_STEPS, NUM_MARGINS = 9, 3, 9
-OPTIONS = Options(4, 60, tol=1e-3, rtol=1e-4, history_size=5, squared_norm=False)
+SEARCH = ExploreOptions(100)
 
 
 def problem(net: str, num_images: int):
@@ -57,14 +58,7 @@ def problem(net: str, num_images: int):
 
 @sharding.jit(static_argnames="mesh")
 def _evaluate(logits_fn, images, labels, mesh):
-    run = sharding.map_devices(lambda fn, *args: evaluate(fn, *args), mesh)
-    return run(logits_fn, images, labels)
-
-
-@sharding.jit(static_argnames="mesh")
-def _linearise(logits_fn, images, labels, mesh):
-    run = sharding.map_devices(lambda fn, *args: refine.linearise(fn, *args, NUM_MARGINS), mesh)
-    return run(logits_fn, images, labels)
+    return sharding.map_devices(common.evaluate_targeted, mesh)(logits_fn, images, labels)
 
 
 def planned_memory(logits_fn, images, num_lanes: int, num_rows: int) -> list[int]:
@@ -84,18 +78,22 @@ def planned_memory(logits_fn, images, num_lanes: int, num_rows: int) -> list[int
         return (plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
                 - plan.alias_size_in_bytes)  # fmt: skip
 
-    step = functools.partial(engine.step, image_shape=shape, options=OPTIONS)
+    def step(logits_fn, work):
+        return engine.step(logits_fn, NAMED["targeted"], work, shape, SEARCH)
+
     refinement = functools.partial(refine.refine, num_steps=REFINE_STEPS, num_margins=NUM_MARGINS,
                                    unroll=True)  # fmt: skip
     length = feed.QUEUE_LENGTH * num_lanes
     indices, bound = array(length, dtype=jnp.int32), array(length, 1)
     queue = Queue(indices, array(length, n), bound, bound, indices)
-    lanes = jax.eval_shape(lambda: empty_lanes(num_lanes, n, 1, np.float32, OPTIONS.history_size))
-    work = jax.eval_shape(engine.begin, lanes, array(dtype=jnp.int32), queue)
+    lanes = jax.eval_shape(lambda queue: empty_lanes(num_lanes, queue, SEARCH), queue)
+    work = jax.eval_shape(
+        lambda *args: engine.begin(*args, SEARCH), lanes, array(dtype=jnp.int32), queue
+    )
     rows, bound = array(num_rows, *shape), array(num_rows, 1, 1, 1)
-    labels = lanes.target_label
+    labels = lanes.label
     return [
-        held(evaluate, array(num_lanes, *shape), labels),
+        held(common.evaluate_targeted, array(num_lanes, *shape), labels),
         held(step, work, donate=1) + 4 * queue.image.size,
         held(refinement, Problem(rows, bound, bound, labels.update(shape=(num_rows,))), rows),
     ]
@@ -117,12 +115,12 @@ def main(_) -> None:
     num_lanes = feed.choose_num_lanes(images, _NUM_LANES.value, mesh)
     num_rows = minimal.num_finished_at_once(num_lanes, NUM_MARGINS, mesh)
     if not _MEMORY_ONLY.value:
-        print_seconds(logits_fn, images, targets, num_lanes, num_rows, mesh)
+        print_seconds(logits_fn, images, targets, num_lanes, mesh)
     num_shards = sharding.num_shards(mesh)
     print_memory(logits_fn, images, num_lanes // num_shards, num_rows // num_shards)
 
 
-def print_seconds(logits_fn, images, targets, num_lanes: int, num_rows: int, mesh) -> None:
+def print_seconds(logits_fn, images, targets, num_lanes: int, mesh) -> None:
     """Of the whole attack, beside what the network costs alone."""
     logits_fn = jax.device_put(logits_fn, sharding.replicated(mesh))
     used = []
@@ -131,7 +129,7 @@ def print_seconds(logits_fn, images, targets, num_lanes: int, num_rows: int, mes
         start = time.perf_counter()
         result = attack.minimal_perturbation(
             logits_fn, images, targets, mesh=mesh, num_lanes=_NUM_LANES.value,
-            utilisation=used.append, refine_steps=REFINE_STEPS, num_margins=NUM_MARGINS, **options,
+            utilisation=used.append, **options,
         )  # fmt: skip
         return time.perf_counter() - start, result
 
@@ -139,13 +137,11 @@ def print_seconds(logits_fn, images, targets, num_lanes: int, num_rows: int, mes
         rows = images[np.arange(num) % len(images)], np.resize(targets, num)
         return jax.device_put(rows, sharding.split(mesh))
 
-    batch, rows = batch_of(num_lanes), batch_of(num_rows)
+    batch = batch_of(num_lanes)
     _, per_step, _ = common.seconds_of(lambda: _evaluate(logits_fn, *batch, mesh=mesh))
-    _, per_line, _ = common.seconds_of(lambda: _linearise(logits_fn, *rows, mesh=mesh))
-    first, _ = run(num_penalties=1, maxiter=1)  # compiles; budgets are inputs
+    first, _ = run(budget=10)  # compiles; budgets are inputs
     seconds, result = run()
-    num_steps, num_batches = used[-1].total / num_lanes, -(-len(images) // num_rows)
-    floor = num_steps * per_step + num_batches * REFINE_STEPS * per_line
+    floor = used[-1].total / num_lanes * per_step
     rows = [[
         _NET.value, len(images), num_lanes, f"{seconds:.1f}", f"{floor:.1f}",
         f"{floor / seconds:.0%}", f"{per_step:.3f}", f"{result.num_evals.mean():.0f}",

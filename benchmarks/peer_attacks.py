@@ -148,7 +148,7 @@ def foolbox_brendel(problem: Problem, *, lr: float = 1e-3, **options) -> torch.T
     return _run_foolbox(attack, problem, starting_points=problem.starts)
 
 
-def _adv_lib():
+def adv_lib():
     """The module `adv_lib.attacks`, whether or not the packages that it does not need are there."""
     stubs = {name: mock.MagicMock() for name in _UNUSED_BY_ADV_LIB if name not in sys.modules}
     sys.modules.update(stubs)
@@ -160,7 +160,7 @@ def _adv_lib():
 
 
 def _run_adv_lib(problem: Problem, attack: str, **options) -> torch.Tensor:
-    run = getattr(_adv_lib(), attack)
+    run = getattr(adv_lib(), attack)
     return run(problem.model, problem.images, problem.targets, targeted=True, **options)
 
 

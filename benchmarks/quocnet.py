@@ -18,7 +18,6 @@ from absl import app, flags
 from benchmarks import common
 from benchmarks.common import peak_gigabytes
 from intriguing import models, sharding
-from intriguing.attack.objective import evaluate
 from intriguing.models.quocnet import QuocNet
 from intriguing.training import rica
 
@@ -51,7 +50,9 @@ def print_memory(model, shape, batch_sizes, mesh) -> None:
     rows = []
     for size in batch_sizes:
         args = leaf((size, *shape), on_all), leaf((size,), on_all, jnp.int32)
-        compiled = jax.jit(evaluate).lower(models.logits_fn(model, {"params": params}), *args)
+        compiled = jax.jit(common.evaluate_targeted).lower(
+            models.logits_fn(model, {"params": params}), *args
+        )
         memory = compiled.compile().memory_analysis()
         held = memory.argument_size_in_bytes, memory.temp_size_in_bytes
         rows.append([size, mesh.size, *(f"{part / 1e9:.2f}" for part in (*held, sum(held)))])
@@ -84,7 +85,7 @@ def print_seconds(model, shape, batch_sizes, mesh) -> None:
     logits_fn = models.logits_fn(model, {"params": params})
     total = jax.jit(lambda tree: sum(leaf.sum() for leaf in jax.tree.leaves(tree)))
     _, read, _ = common.seconds_of(lambda: total(params))
-    run, rows = jax.jit(evaluate), []
+    run, rows = jax.jit(common.evaluate_targeted), []
     for batch_size in batch_sizes:
         images = jax.random.uniform(jax.random.key(2), (batch_size, *shape))
         images, labels = sharding.place((images, jnp.zeros(batch_size, jnp.int32)), mesh)

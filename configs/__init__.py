@@ -16,7 +16,7 @@ def describe() -> str:
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         summary = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
         lines.append(f"  configs/{path.name:24} {summary}")
-    return "\n".join([*lines, "", "Override any field: --config.attack.maxiter=50 --config.seed=3"])
+    return "\n".join([*lines, "", "Override any field: --config.attack.budget=50 --config.seed=3"])
 
 
 def check(argv: list[str]) -> None:

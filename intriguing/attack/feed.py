@@ -5,7 +5,7 @@ Device memory holds `num_lanes` images at work and a queue of a few times as man
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from intriguing import sharding
 from intriguing.attack import engine, stock_search
 from intriguing.attack import lanes as lanes_of
+from intriguing.attack.goals import Goal
 from intriguing.attack.lanes import Finished, Queue, Work
 from intriguing.attack.problem import Problem
 
@@ -54,31 +55,38 @@ def choose_num_lanes(images, num_lanes: int | None, mesh) -> int:
     return min(num_lanes, 1 << (num_each - 1).bit_length()) * num_shards
 
 
-@sharding.jit(static_argnames=("mesh", "image_shape"), donate_argnums=(2, 3))
-def run_engine(logits_fn, goal, lanes, clock, queue, drain, search, mesh, image_shape):
+class Job(NamedTuple):
+    """What every device is given: the network, the goal, and how lanes search."""
+
+    logits_fn: Any
+    goal: Goal
+    search: lanes_of.Search
+
+
+@sharding.jit(static_argnames=("mesh", "image_shape"), donate_argnums=(1, 2))
+def run_engine(job: Job, lanes, clock, queue, drain, mesh, image_shape):
     """`engine.run` on each device, with its own lanes and its own part of the queue."""
 
     def on_device(shared, lanes, clock, queue):
-        logits_fn, goal, drain, search = shared
+        (logits_fn, goal, search), drain = shared
         return _split(
             engine.run(logits_fn, goal, lanes, clock[0], queue, drain, image_shape, search)
         )
 
-    run = sharding.map_devices(on_device, mesh)
-    return run((logits_fn, goal, drain, search), lanes, clock, queue)
+    return sharding.map_devices(on_device, mesh)((job, drain), lanes, clock, queue)
 
 
-def step_engine(progress, logits_fn, goal, lanes, clock, queue, drain, search, **static):
+def step_engine(progress, job: Job, lanes, clock, queue, drain, **static):
     """`run_engine` as a loop in Python, for networks that XLA runs slowly inside a loop.
 
     `progress` is called with the number of rows finished so far.
     """
     mesh, image_shape = static["mesh"], static["image_shape"]
-    work, going = _begin(lanes, clock, queue, drain, search, mesh=mesh)
+    work, going = _begin(lanes, clock, queue, drain, job.search, mesh=mesh)
     while np.any(going):
-        work = _step(logits_fn, work, goal, search, mesh=mesh, image_shape=image_shape)
+        work = _step(job, work, mesh=mesh, image_shape=image_shape)
         if np.any(np.asarray(work.lanes.done) & (np.asarray(work.lanes.index) >= 0)):
-            work, going = _exchange(work, queue, drain, search, mesh=mesh)
+            work, going = _exchange(work, queue, drain, job.search, mesh=mesh)
             progress(int(np.sum(work.num_finished)))
     return work
 
@@ -94,12 +102,11 @@ def _begin(lanes, clock, queue, drain, search, mesh):
 
 
 @sharding.jit(static_argnames=("mesh", "image_shape"), donate_argnums=1)
-def _step(logits_fn, work, goal, search, mesh, image_shape):
-    def on_device(shared, work):
-        logits_fn, goal, search = shared
-        return _split(engine.step(logits_fn, goal, _join(work), image_shape, search))
+def _step(job: Job, work, mesh, image_shape):
+    def on_device(job, work):
+        return _split(engine.step(job.logits_fn, job.goal, _join(work), image_shape, job.search))
 
-    return sharding.map_devices(on_device, mesh)((logits_fn, goal, search), work)
+    return sharding.map_devices(on_device, mesh)(job, work)
 
 
 @sharding.jit(static_argnames="mesh", donate_argnums=0)
@@ -140,13 +147,10 @@ def batched(logits_fn, problem: Problem, how: How, progress, utilisation) -> Ite
         run = functools.partial(step_engine, lambda num: progress(num_done + num))
     queue = make_queue(problem, 0, length, mesh)
     lanes, clock = make_lanes(queue, how.search, num_lanes=num_lanes, mesh=mesh)
-    before = None
+    before, job = None, Job(logits_fn, problem.goal, how.search)
     for start in range(0, len(images), length):
         drain = jnp.asarray(start + length >= len(images))
-        work = run(
-            logits_fn, problem.goal, lanes, clock, queue, drain, how.search,
-            mesh=mesh, image_shape=images.shape[1:],
-        )  # fmt: skip
+        work = run(job, lanes, clock, queue, drain, mesh=mesh, image_shape=images.shape[1:])
         lanes, clock = work.lanes, work.clock
         busy.append(work.busy)
         # The next chunk is under way before the last one's results are waited for.

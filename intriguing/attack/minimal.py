@@ -69,18 +69,18 @@ def minimal_perturbation(
       logits_fn: images (batch, ...) -> logits (batch, classes), row by row. If it is a
         `jax.tree_util.Partial` its arrays are inputs of the compiled attack, and it is compiled
         once for all of them; so are those that any other callable closes over, read at each call.
-        Of two classes by one output z, give [0, z]. A logit of -inf masks a class.
+        A logit of -inf masks a class.
       images: (batch, ...) floating, inside `bounds`; or a pytree of such arrays, as `logits_fn`
-        takes it. Integer and categorical features are out: close over them. The solver works in
-        float32 on bfloat16 and float16 images, and in float64 on float64 ones.
+        takes it; integer and categorical features are out: close over them. The solver works in
+        float32, in float64 on float64 images.
       labels: (batch,) integers: the target classes or, untargeted, the classes to leave.
       goal: "targeted", "untargeted", or `attack.from_margin(...)`.
       bounds: (lower, upper), scalars or arrays that broadcast to `images`; of a pytree's structure
         for a bound each. A pixel whose bounds meet never moves.
       scale: positive, broadcasts to one image (a pytree of them for a pytree): |r / scale| is what
         is minimised, and what `l2_norm` holds.
-      mesh: devices to use (`sharding.make_mesh`); default: one. They divide either the images or,
-        with a model axis over all of them, the weights that lie on it.
+      mesh: devices to use (`sharding.make_mesh`), that divide the images or, by a model axis over
+        all of them, the weights; default: one.
       progress: called now and then with the number of images done.
       **options: fields of `AttackOptions`; `budget`, evaluations per image, is the one to know.
 

@@ -5,8 +5,8 @@ Each name is imported when it is first asked for: a config needs the settings, a
 
 import importlib
 
-_WHERE = {"EXPERIMENTS": "run", "run_experiment": "run"}
-__all__ = ["EXPERIMENTS", "run_experiment"]
+_WHERE = {"EXPERIMENTS": "run", "keep_compilations": "run", "run_experiment": "run"}
+__all__ = ["EXPERIMENTS", "keep_compilations", "run_experiment"]
 
 
 def __getattr__(name: str):

@@ -1,9 +1,13 @@
 """The table of contents, and what happens around each experiment."""
 
+import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
+
+import jax
 
 from intriguing import runs, sharding
 from intriguing.experiments import settings as _settings
@@ -29,6 +33,20 @@ EXPERIMENTS = {
     "quocnet_attack": quocnet_attack,  # figure 6
     "spectral_analysis": spectral_analysis,  # table 5
 }
+
+
+def keep_compilations() -> None:
+    """Keeps compiled programs in the user's cache folder, for later runs.
+
+    `JAX_COMPILATION_CACHE_DIR` names another folder. Nothing is kept where none can be written.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "intriguing" / "xla"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def run_experiment(

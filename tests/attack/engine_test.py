@@ -116,7 +116,7 @@ def test_lowers_for_other_devices(problem, platform):
     run_engine, finish = (
         jax.jit(function.__wrapped__, static_argnames=names, donate_argnums=donated)
         for function, names, donated in (
-            (feed.run_engine, ("mesh", "image_shape"), (2, 3)),
+            (feed.run_engine, ("mesh", "image_shape"), (1, 2)),
             (minimal._finish, ("mesh", "refine_steps", "num_margins", "unroll"), ()),
         )
     )
@@ -124,8 +124,8 @@ def test_lowers_for_other_devices(problem, platform):
     for search in (PenaltyOptions(4, 30, 1e-3, 1e-3, 5, False), ExploreOptions(50)):
         lanes, clock = feed.make_lanes(queue, search, num_lanes=5, mesh=mesh)
         texts.append(run_engine.trace(
-            logits_fn, problem.goal, lanes, clock, queue, jnp.asarray(True), search, mesh=mesh,
-            image_shape=(PIXELS,),
+            feed.Job(logits_fn, problem.goal, search), lanes, clock, queue, jnp.asarray(True),
+            mesh=mesh, image_shape=(PIXELS,),
         ).lower(lowering_platforms=(platform,)).as_text())  # fmt: skip
         assert "jax.buffer_donor" in texts[-1] or "tf.aliasing_output" in texts[-1]
     zeros = np.zeros(NUM, np.float32)

@@ -9,13 +9,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from failing import fail_all, interrupted_at
 
 from intriguing import attack, runs, training
 from intriguing.errors import InputError
-from intriguing.experiments import EXPERIMENTS, build, run_experiment
+from intriguing.experiments import EXPERIMENTS, build, keep_compilations, run_experiment
 from intriguing.runs import shards
 from intriguing.training import epochs
 
@@ -322,7 +323,7 @@ BAD_CONFIGS = {
         ("models.FC10(1e-4).train", {"epochs": 3}),
         r"FC10\(1e-4\)\.train: epochs",
     ),
-    "penalties": (("protocols.paper.num_penalties", 0), "num_penalties is 0"),
+    "penalties": (("protocols.paper.num_penalties", -1), "num_penalties is -1"),
     "family": (
         ("models.FC10(1e-4).family", "forest"),
         r'FC10\(1e-4\)\.family is "forest": it must be one of fully_connected, conv_net, autoenc',
@@ -346,3 +347,17 @@ def test_bad_config(tmp_path, monkeypatch, case):
     with pytest.raises(InputError, match=message) as caught:
         run_experiment(config, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_compiled_programs_are_kept_where_the_user_caches(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        keep_compilations()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "intriguing" / "xla")
+        jax.config.update("jax_compilation_cache_dir", "elsewhere")
+        keep_compilations()
+        assert jax.config.jax_compilation_cache_dir == "elsewhere"
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
