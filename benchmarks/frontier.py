@@ -59,28 +59,33 @@ def problem(net: str, skip: int):
     return logits_fn, images, labels, targets
 
 
+@jax.jit
+def _forward(logits_fn, images):
+    return logits_fn(images)
+
+
+@jax.jit
+def _backward(logits_fn, images, grad):
+    return jax.vjp(logits_fn, images)[1](grad)[0]
+
+
 def as_torch(logits_fn):
     """(the network as a PyTorch function of NCHW images, a list that counts its evaluations)."""
     import torch
 
     count = [0]
 
-    @jax.jit
-    def forward(fn, images):
-        return jax.vjp(fn, images)
-
     class Network(torch.autograd.Function):
         @staticmethod
         def forward(ctx, images):
             count[0] += 1
-            array = jnp.asarray(images.detach().permute(0, 2, 3, 1).numpy())
-            logits, ctx.vjp = forward(logits_fn, array)
-            return torch.from_numpy(np.array(logits))
+            ctx.images = jnp.asarray(images.detach().permute(0, 2, 3, 1).numpy())
+            return torch.from_numpy(np.array(_forward(logits_fn, ctx.images)))
 
         @staticmethod
         def backward(ctx, grad):
-            (images,) = jax.jit(lambda vjp, g: vjp(g))(ctx.vjp, jnp.asarray(grad.numpy()))
-            return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+            images = np.array(_backward(logits_fn, ctx.images, jnp.asarray(grad.numpy())))
+            return torch.from_numpy(images).permute(0, 3, 1, 2)
 
     return Network.apply, count
 

@@ -28,6 +28,16 @@ class Plan(NamedTuple):
     refine_steps: int
     num_margins: int
 
+    def refinement(self) -> dict[str, int]:
+        """What the refinement takes."""
+        return {"refine_steps": self.refine_steps, "num_margins": self.num_margins}
+
+    def within(self, outputs_shape: tuple[int, ...], goal: Goal) -> "Plan":
+        """No more margins than outputs (batch, classes) have."""
+        if not goal.needs_classes:
+            return self
+        return self._replace(num_margins=min(self.num_margins, outputs_shape[1] - 1))
+
 
 # Linearisations, and margins of each, after exploring: (of a smooth network, of one with kinks).
 AFTER_EXPLORING = ((2, 4), (0, 4))

@@ -1,5 +1,6 @@
 """Refuses arrays and options that an attack cannot work with, each in one line."""
 
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -126,6 +127,8 @@ def check_rows(task: Task) -> None:
         for rows in ((images, images), (other, images))
     ]
     alone, beside = outputs[0][0], outputs[1][1]
+    if task.problem.goal.needs_classes and (alone >= 0).all() and abs(alone.sum() - 1) < 1e-3:
+        warnings.warn("logits_fn seems to return probabilities: give logits", stacklevel=3)
     finite = np.isfinite(alone) & np.isfinite(beside)
     gap = np.abs(alone - beside, where=finite, out=np.zeros_like(alone))
     size = np.abs(alone, where=finite, out=np.zeros_like(alone)).max(initial=0.0)

@@ -100,16 +100,13 @@ def minimal_perturbation(
     inputs.check_rows(task)
     model, problem = task.model(), task.in_units()
     plan = budget.choose(options, predict.is_smooth(model, problem.images), problem.goal)
+    plan = plan.within(task.clean.shape, problem.goal)
     num_lanes = feed.choose_num_lanes(problem.images, options.num_lanes, mesh)
     slow_loops = predict.has_slow_loops(model, problem.images, mesh)
     how = feed.How(plan.search, num_lanes, mesh, slow_loops)
     tell = _never_fewer(progress)
-    num_margins = plan.num_margins
-    if problem.goal.needs_classes:
-        num_margins = min(num_margins, task.clean.shape[1] - 1)
-    num_rows = num_finished_at_once(num_lanes, num_margins if plan.refine_steps else 1, mesh)
-    static = {"mesh": mesh, "refine_steps": plan.refine_steps, "num_margins": num_margins,
-              "unroll": slow_loops}  # fmt: skip
+    num_rows = num_finished_at_once(num_lanes, plan.num_margins if plan.refine_steps else 1, mesh)
+    static = {"mesh": mesh, "unroll": slow_loops, **plan.refinement()}
     _check_trace(model, task, plan, num_lanes // sharding.num_shards(mesh), num_rows, static)
     parts = feed.SOLVERS[options.solver](model, problem, how, tell, options.utilisation)
     return _finish_all(task, parts, num_rows, tell, static)

@@ -3,6 +3,7 @@
 `minimal_perturbation` is the host's way to the same: it checks, feeds a queue, and judges.
 """
 
+import jax
 import jax.numpy as jnp
 
 from intriguing.attack import budget, engine
@@ -44,7 +45,8 @@ def solve(
     *arrays, goal = problem
     images, lower, upper, labels = map(jnp.asarray, arrays)
     num, shape = len(images), images.shape[1:]
-    plan = budget.choose(options, is_smooth, goal)
+    outputs = jax.eval_shape(logits_fn, images[:1])
+    plan = budget.choose(options, is_smooth, goal).within(outputs.shape, goal)
     queue = Queue(
         jnp.arange(num, dtype=jnp.int32), *(a.reshape(num, -1) for a in (images, lower, upper)),
         labels,
@@ -56,10 +58,7 @@ def solve(
     # Room is left for images still at work, of which there are none: their index is -1.
     rows = jnp.argsort(jnp.where(work.finished.index < 0, num, work.finished.index))[:num]
     found = type(work.finished)(*(array[rows] for array in work.finished))
-    num_margins = plan.num_margins
-    if goal.needs_classes:
-        num_margins = min(num_margins, logits_fn(images[:1]).shape[1] - 1)
     return finish(
         (View.of(images), logits_fn, None, None), problem, found,
-        refine_steps=plan.refine_steps, num_margins=num_margins, unroll=False,
+        unroll=False, **plan.refinement(),
     )  # fmt: skip

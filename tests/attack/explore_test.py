@@ -200,6 +200,15 @@ def test_the_scale_of_the_logits_does_not_matter(net, factor):
     assert other.l2_norm.mean() == pytest.approx(one.l2_norm.mean(), rel=0.01)
 
 
+def test_probabilities_are_recognised_and_attacked(net):
+    fn, images, _, targets = net
+    with pytest.warns(UserWarning, match="probabilities"):
+        result = attack.minimal_perturbation(lambda x: jax.nn.softmax(fn(x)), images, targets)
+    logits = attack.minimal_perturbation(fn, images, targets)
+    assert result.success.all()
+    assert result.l2_norm.mean() <= 1.1 * logits.l2_norm.mean()
+
+
 def test_a_class_that_the_network_masks(net):
     fn, images, *_ = net
 
