@@ -14,10 +14,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from intriguing import predict, sharding
-from intriguing.attack import budget, feed, goals, inputs
+from intriguing.attack import budget, feed, goals, inputs, memory
 from intriguing.attack.inputs import Task
 from intriguing.attack.lanes import Finished
-from intriguing.attack.objective import evaluate
 from intriguing.attack.problem import AttackOptions, Problem
 from intriguing.attack.result import AttackResult, finish
 
@@ -101,7 +100,7 @@ def minimal_perturbation(
     model, problem = task.model(), task.in_units()
     plan = budget.choose(options, predict.is_smooth(model, problem.images), problem.goal)
     plan = plan.within(task.clean.shape, problem.goal)
-    num_lanes = feed.choose_num_lanes(problem.images, options.num_lanes, mesh)
+    num_lanes = _choose_num_lanes(model, problem, plan.search, options.num_lanes, mesh)
     slow_loops = predict.has_slow_loops(model, problem.images, mesh)
     how = feed.How(plan.search, num_lanes, mesh, slow_loops)
     tell = _never_fewer(progress)
@@ -110,6 +109,16 @@ def minimal_perturbation(
     _check_trace(model, task, plan, num_lanes // sharding.num_shards(mesh), num_rows, static)
     parts = feed.SOLVERS[options.solver](model, problem, how, tell, options.utilisation)
     return _finish_all(task, parts, num_rows, tell, static)
+
+
+def _choose_num_lanes(model, problem: Problem, search, num_lanes: int | None, mesh: Mesh) -> int:
+    """Lanes over all devices: as are asked for, or as many as suit the device and fit there."""
+    chosen = feed.choose_num_lanes(problem.images, num_lanes, mesh)
+    free = memory.free_bytes(mesh.devices.flat[0])
+    if num_lanes is not None or free is None:
+        return chosen
+    most = memory.lanes_that_fit(model, problem, search, free)
+    return min(chosen, most * sharding.num_shards(mesh))
 
 
 def _check_trace(model, task: Task, plan, num_lanes: int, num_rows: int, static) -> None:
@@ -121,7 +130,7 @@ def _check_trace(model, task: Task, plan, num_lanes: int, num_rows: int, static)
     images, _, _, labels, goal = task.problem
     flat = jax.ShapeDtypeStruct((num_lanes, images[0].size), images.dtype)
     inputs.check_trace(
-        _first_step,
+        memory.first_step,
         model,
         goal,
         like(images, num_lanes),
@@ -136,13 +145,6 @@ def _check_trace(model, task: Task, plan, num_lanes: int, num_rows: int, static)
     )  # fmt: skip
     rows = Problem(*(like(array, num_rows) for array in task.problem[:-1]), goal)
     inputs.check_trace(_finish, task.seen(), rows, found, **static)
-
-
-@jax.jit
-def _first_step(model, goal, images, labels, flat, search):
-    """Never run: what the engine evaluates in its first step, for its shapes and errors."""
-    asks = jax.vmap(search.asks)(jax.vmap(search.init)(flat))
-    return evaluate(model, goal, images, labels, asks)
 
 
 def _never_fewer(progress: Callable[[int], None] | None) -> Callable[[int], None]:

@@ -9,7 +9,7 @@ import pytest
 from jax.tree_util import Partial
 
 from intriguing import attack, models, predict, sharding
-from intriguing.attack import AttackStatus, feed, minimal
+from intriguing.attack import AttackStatus, feed, memory, minimal
 from intriguing.attack.explore import ExploreOptions
 from intriguing.attack.lanes import Finished
 from intriguing.attack.penalty_lanes import PenaltyOptions
@@ -173,3 +173,21 @@ def test_odd_images_disturb_no_other():
     ]  # fmt: skip
     np.testing.assert_allclose(result.l2_norm[[0, 3, 5]], 0.25, rtol=5e-3)
     assert result.l2_norm[1] == 0 and np.isinf(result.l2_norm[[2, 4]]).all()
+
+
+def test_lanes_fit_in_the_devices_memory(problem, five_lanes, monkeypatch):
+    """A device that says how little it has gets few lanes, and the same results."""
+    images, targets = problem
+    model = Partial(logits_of, make_params())
+    whole = Problem(images, np.zeros_like(images), np.ones_like(images), targets)
+    cost = memory.bytes_per_lane(model, whole, ExploreOptions(100))
+    assert cost >= 12 * images[0].nbytes
+    assert memory.free_bytes(jax.devices()[0]) is None  # a CPU does not say
+    for num in (1, 3):
+        free = int((num + 0.5) * cost / memory.SHARE)
+        assert memory.lanes_that_fit(model, whole, ExploreOptions(100), free) == num
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        used = []
+        result = run(images, targets, utilisation=used.append)
+        np.testing.assert_allclose(result.l2_norm, five_lanes[0].l2_norm, rtol=1e-3)
+        assert used[0].total < num * (NUM / num + 1) * 110  # so many lanes, one after the other
