@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 
 
 # Linearisations, and margins of each, after exploring: (of a smooth network, of one with kinks).
-AFTER_EXPLORING = ((2, 4), (0, 4))
+AFTER_EXPLORING = ((2, 9), (0, 9))
 # Where a search on c is asked for: values of c, evaluations per c, rtol, linearisations, margins.
 ON_C = (4, 60, 1e-4, 3, 9)
 

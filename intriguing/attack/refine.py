@@ -25,7 +25,7 @@ from intriguing.solver.products import dot, einsum, matmul
 SWEEPS = 12  # of coordinate ascent on the multipliers, for one set of free pixels
 ROUNDS = 5  # changes of that set
 FAR = 1e15  # in place of an infinite margin, over a class that the network masks
-SLACK = (1e-3, 0.25, 2e-5)  # first, factor per step, and last relative slack of the constraints
+SLACK = (2e-4, 0.25, 2e-5)  # first, factor per step, and last relative slack of the constraints
 
 
 def project_linear(rows, offsets, lower, upper):
