@@ -239,7 +239,8 @@ def _keep(lane: Lane, seen: Evaluation, point: Point) -> Lane:
         best_image=jnp.where((better | closer) & ~lane.done, state.trial, lane.best_image),
         best_norm=jnp.where(better & ~lane.done, point.norm, lane.best_norm),
         num_evals=lane.num_evals + ~lane.done,
-        non_finite=lane.non_finite | (point.broken & ~lane.done),
+        # What is met from starts that we chose says nothing of the image.
+        non_finite=lane.non_finite | (point.broken & (state.run == 0) & ~lane.done),
     )
 
 

@@ -87,14 +87,18 @@ def test_solvers_agree(problem, refine, rtol):
 
 def test_stepping_in_python_changes_nothing(problem, five_lanes, monkeypatch):
     monkeypatch.setattr(predict, "has_slow_loops", lambda *_: True)
+    stepped = run(*problem, num_lanes=5)
     calls, told = [], []
-    result = run(*problem, num_lanes=5, utilisation=calls.append, progress=told.append)
-    assert told == sorted(told) and told[-1] == NUM and len(set(told)) > NUM / 3  # lane by lane
-    np.testing.assert_array_equal(result.status, five_lanes[0].status)
-    np.testing.assert_allclose(result.l2_norm, five_lanes[0].l2_norm, rtol=1e-4)
+    result = run(*problem, search="penalty", num_lanes=5, utilisation=calls.append,
+                 progress=told.append)  # fmt: skip
+    assert told == sorted(told) and told[-1] == NUM and len(set(told)) > NUM / 2  # one by one
+    monkeypatch.undo()
+    looped = run(*problem, search="penalty", num_lanes=5, utilisation=calls.append)
+    for one, other in ((stepped, five_lanes[0]), (result, looped)):
+        np.testing.assert_array_equal(one.status, other.status)
+        np.testing.assert_allclose(one.l2_norm, other.l2_norm, rtol=1e-4)
     # Lanes are refilled at once, not once in so many steps: fewer of them wait.
-    (stepped,), (looped,) = calls, five_lanes[2]
-    assert stepped.busy / stepped.total > looped.busy / looped.total
+    assert calls[0].busy / calls[0].total > calls[1].busy / calls[1].total
 
 
 def test_who_has_slow_loops():
@@ -166,10 +170,9 @@ def test_odd_images_disturb_no_other():
     images = np.full((6, 3), 0.25, np.float32)
     images[4, 0] = 1.0
     result = attack.minimal_perturbation(odd, images, np.array([1, 0, 2, 1, 1, 1]), num_lanes=3)
-    reached, there, _, non_finite = AttackStatus
-    # Image 2 cannot be made class 2; other starts, that were tried, meet NaN.
+    reached, there, not_reached, non_finite = AttackStatus
     assert result.status.tolist() == [
-        reached, there, non_finite, reached, non_finite, reached,
+        reached, there, not_reached, reached, non_finite, reached,
     ]  # fmt: skip
     np.testing.assert_allclose(result.l2_norm[[0, 3, 5]], 0.25, rtol=5e-3)
     assert result.l2_norm[1] == 0 and np.isinf(result.l2_norm[[2, 4]]).all()

@@ -270,7 +270,9 @@ def test_two_classes_by_hand(solver, case):
     np.testing.assert_allclose(
         result.adv_images.ravel(), hand_image(*expected).ravel(), atol=slack + 1e-3
     )
-    assert (result.penalty_weight[0] > 0) == (solver == "jaxopt")  # exploring has no c
+    on_c = run(solver, hand_model(slope, bias), hand_image(*start), [1], search="penalty")
+    assert on_c.penalty_weight[0] > 0  # exploring has no c
+    assert exact * (1 - ROUNDING) <= on_c.l2_norm[0] <= exact + slack
 
 
 @pytest.mark.parametrize("case", HAND_CASES)

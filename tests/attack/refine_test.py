@@ -22,7 +22,7 @@ project = jax.jit(refine.project_linear)
 def test_project_linear_against_slsqp(num_rows):
     rng = np.random.default_rng(num_rows)
     num_active = 0
-    for _ in range(6):
+    for _ in range(9):
         rows = rng.normal(size=(num_rows, 20))
         low, high = -rng.uniform(0, 0.6, size=20), rng.uniform(0, 0.6, size=20)
         low[:5], high[5:9] = 0.0, 0.0
@@ -40,7 +40,7 @@ def test_project_linear_against_slsqp(num_rows):
         assert (rows @ r - offsets).min() > -1e-2
         assert np.linalg.norm(r) == pytest.approx(np.linalg.norm(expected.x), rel=0.02, abs=1e-3)
         num_active += np.sum((expected.x == low) | (expected.x == high))
-    assert num_active >= 10
+    assert num_active > 10
 
 
 def linear(params, images):

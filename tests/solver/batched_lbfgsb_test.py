@@ -102,8 +102,10 @@ def test_functions_against_scipy(x64, name):
             _, again = scipy_minimum(fun, params, lower, upper)
             np.testing.assert_allclose(again, state.value, atol=1e-8)
             others = [scipy_minimum(fun, s, lower, upper)[1] for s in starts]
-            worst = max(others) * (1 + 2e-3)  # valleys that go on for ever: SciPy stops early, too
-            assert state.value <= worst + 1e-7, "a worse minimum than SciPy's from any start"
+            # Beale's valley goes on for ever: how far out rounding stops a solver depends on the
+            # processor, SciPy's from these starts apart by 1e-5. There is no minimum to compare.
+            slack = 1e-3 if name == "beale" and params[0] < -100 else 1e-7
+            assert state.value <= max(others) + slack, "a worse minimum than SciPy's from any start"
 
 
 @pytest.mark.parametrize("bounds", [None, (-1.5, 0.5), (-1.5, np.array([0.5, INF]))])
