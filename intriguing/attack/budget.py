@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 
 
 # Linearisations, and margins of each, after exploring: (of a smooth network, of one with kinks).
-AFTER_EXPLORING = ((2, 9), (0, 9))
+AFTER_EXPLORING = ((1, 9), (0, 9))
 # Where a search on c is asked for: values of c, evaluations per c, rtol, linearisations, margins.
 ON_C = (4, 60, 1e-4, 3, 9)
 
@@ -61,11 +61,12 @@ def describe(options: dict) -> str:
     """In words, for a table's note: what an attack with these options does."""
     options = AttackOptions(**{name: options[name] for name in options if name in FIELDS})
     plan = choose(options, True, NAMED["targeted"])
-    refined = f"{plan.refine_steps} linearisations" if plan.refine_steps else "no refinement"
+    plural = "s" if plan.refine_steps > 1 else ""
+    refined = f"{plan.refine_steps} linearisation{plural}" if plan.refine_steps else "no refinement"
     if isinstance(plan.search, ExploreOptions):
         budget = options.budget or BUDGET
-        kinks = "" if options.refine_steps else " if the network is smooth"
-        return f"explored and projected, {budget} evaluations, of which {refined}{kinks}"
+        kinks = "" if options.refine_steps else " where the network is smooth"
+        return f"explored and projected, then {refined}{kinks}, {budget} evaluations in all"
     tried = f"up to {plan.search.num_penalties} values of c"
     return f"{tried}, {plan.search.maxiter} evaluations each, {refined}"
 

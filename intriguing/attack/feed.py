@@ -20,7 +20,7 @@ from intriguing.attack.lanes import Finished, Queue, Work
 from intriguing.attack.problem import Problem
 
 QUEUE_LENGTH = 4  # images handed to the device at a time, per lane
-LANE_PIXELS = {"cpu": 2**16, "gpu": 2**24, "tpu": 2**24}  # pixels that a device's lanes hold
+LANE_PIXELS = {"cpu": 2**17, "gpu": 2**24, "tpu": 2**24}  # pixels that a device's lanes hold
 
 
 class How(NamedTuple):
@@ -44,13 +44,15 @@ class Utilisation(NamedTuple):
 def choose_num_lanes(images, num_lanes: int | None, mesh) -> int:
     """Lanes over all devices: `num_lanes` each or, if None, as many as suit the kind of device.
 
-    On a CPU as many as keep the solver's arrays in cache; no more than the next power of two to
-    the number of images, so that a few more or fewer of them compile nothing anew.
+    On a CPU as many as keep the solver's arrays in cache; a power of two, that vectors are full,
+    and no more than the next one to the number of images, so that a few more or fewer of them
+    compile nothing anew.
     """
     num_shards = sharding.num_shards(mesh)
     if num_lanes is None:
         budget = LANE_PIXELS.get(mesh.devices.flat[0].platform, LANE_PIXELS["gpu"])
-        num_lanes = int(np.clip(budget // max(images[0].size, 1), 8, 8192))
+        most = int(np.clip(budget // max(images[0].size, 1), 8, 8192))
+        num_lanes = 1 << (most.bit_length() - 1)
     num_each = -(-len(images) // num_shards)
     return min(num_lanes, 1 << (num_each - 1).bit_length()) * num_shards
 

@@ -130,7 +130,7 @@ def check_rows(task: Task) -> None:
     if task.problem.goal.needs_classes and (alone >= 0).all() and abs(alone.sum() - 1) < 1e-3:
         warnings.warn("logits_fn seems to return probabilities: give logits", stacklevel=3)
     finite = np.isfinite(alone) & np.isfinite(beside)
-    gap = np.abs(alone - beside, where=finite, out=np.zeros_like(alone))
+    gap = np.abs(np.subtract(alone, beside, where=finite, out=np.zeros_like(alone)))
     size = np.abs(alone, where=finite, out=np.zeros_like(alone)).max(initial=0.0)
     if gap.max(initial=0.0) > ROW_TOLERANCE * max(size, 1e-30):
         raise InputError(

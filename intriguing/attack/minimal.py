@@ -20,6 +20,8 @@ from intriguing.attack.lanes import Finished
 from intriguing.attack.problem import AttackOptions, Problem
 from intriguing.attack.result import AttackResult, finish
 
+FINISHED_PIXELS = 2**18  # of the passes of images that are refined at once, on each device
+
 
 @sharding.jit(static_argnames=("mesh", "refine_steps", "num_margins", "unroll"))
 def _finish(task, problem: Problem, found: Finished, mesh, refine_steps, num_margins, unroll):
@@ -41,13 +43,17 @@ def _finish(task, problem: Problem, found: Finished, mesh, refine_steps, num_mar
     return run((task, problem.goal), problem._replace(goal=None), found)
 
 
-def num_finished_at_once(num_lanes: int, num_margins: int, mesh: Mesh) -> int:
+def num_finished_at_once(how: feed.How, plan: budget.Plan, num_pixels: int, asked) -> int:
     """Images that are refined at once: their passes, one per margin, are no more than the lanes.
 
-    All of GoogLeNet's lanes at once, nine margins each, filled 24 GB.
+    All of GoogLeNet's lanes at once, nine margins each, filled 24 GB. Unless a number of lanes was
+    `asked` for, small images are more at once, since each call has its cost.
     """
-    num_shards = sharding.num_shards(mesh)
-    return num_shards * max(1, num_lanes // num_shards // num_margins)
+    num_shards = sharding.num_shards(how.mesh)
+    passes = how.num_lanes // num_shards
+    if asked is None:
+        passes = max(passes, FINISHED_PIXELS // num_pixels)
+    return num_shards * max(1, passes // (plan.num_margins if plan.refine_steps else 1))
 
 
 def minimal_perturbation(
@@ -104,7 +110,7 @@ def minimal_perturbation(
     slow_loops = predict.has_slow_loops(model, problem.images, mesh)
     how = feed.How(plan.search, num_lanes, mesh, slow_loops)
     tell = _never_fewer(progress)
-    num_rows = num_finished_at_once(num_lanes, plan.num_margins if plan.refine_steps else 1, mesh)
+    num_rows = num_finished_at_once(how, plan, problem.images[0].size, options.num_lanes)
     static = {"mesh": mesh, "unroll": slow_loops, **plan.refinement()}
     _check_trace(model, task, plan, num_lanes // sharding.num_shards(mesh), num_rows, static)
     parts = feed.SOLVERS[options.solver](model, problem, how, tell, options.utilisation)
@@ -130,14 +136,9 @@ def _check_trace(model, task: Task, plan, num_lanes: int, num_rows: int, static)
     images, _, _, labels, goal = task.problem
     flat = jax.ShapeDtypeStruct((num_lanes, images[0].size), images.dtype)
     inputs.check_trace(
-        memory.first_step,
-        model,
-        goal,
-        like(images, num_lanes),
-        like(labels, num_lanes),
-        flat,
+        memory.first_step, model, goal, like(images, num_lanes), like(labels, num_lanes), flat,
         plan.search,
-    )
+    )  # fmt: skip
     number, count = (jax.ShapeDtypeStruct((num_rows,), t) for t in (images.dtype, jnp.int32))
     found = Finished(
         index=count, best_image=like(images.reshape(len(images), -1), num_rows), best_norm=number,

@@ -25,7 +25,7 @@ from intriguing.solver.products import dot, einsum, matmul
 SWEEPS = 12  # of coordinate ascent on the multipliers, for one set of free pixels
 ROUNDS = 5  # changes of that set
 FAR = 1e15  # in place of an infinite margin, over a class that the network masks
-SLACK = (2e-4, 0.25, 2e-5)  # first, factor per step, and last relative slack of the constraints
+SLACK = (1e-3, 0.25, 2e-5)  # first, factor per step, and last relative slack of the constraints
 
 
 def project_linear(rows, offsets, lower, upper):
@@ -137,6 +137,7 @@ def refine(logits_fn, problem: Problem, adv_images, *, num_steps, num_margins, u
         best = best.keep(r, margins.max(axis=-1) if goal.is_union else margins.min(axis=-1))
         rows = gradients.reshape(batch, margins.shape[1], -1)
         slack = jnp.maximum(SLACK[0] * SLACK[1] ** i, SLACK[2])
+        slack = jnp.where(i == num_steps - 1, SLACK[2], slack)  # the last one is to be exact
         slack = slack * jnp.linalg.norm(rows, axis=-1) * jnp.linalg.norm(r, axis=-1)[:, None]
         offsets = einsum("bkn,bn->bk", rows, r) - margins + slack
         if goal.is_union:
