@@ -115,9 +115,16 @@ def run_ddn(logits_fn, images, wanted, goal: str, steps: int, first_norm: float)
     return judge(logits_fn, images, adv_images, wanted, goal), count[0]
 
 
-def run_ours(logits_fn, images, wanted, goal: str, budget: int):
+# What the default is beside: the search on c and its refinement; a refinement after exploring.
+OTHERS = (
+    ("ours, search on c, refined", {"search": "penalty", "budget": 300}),
+    ("ours, explored, refined", {"refine_steps": 2, "budget": 100}),
+)
+
+
+def run_ours(logits_fn, images, wanted, goal: str, options):
     """(norms, most evaluations of an image)."""
-    result = attack.minimal_perturbation(logits_fn, images, wanted, goal=goal, budget=budget,
+    result = attack.minimal_perturbation(logits_fn, images, wanted, goal=goal, **options,
                                          mesh=sharding.make_mesh(1))  # fmt: skip
     norms = judge(logits_fn, images, result.adv_images, wanted, goal)
     return norms, int(result.num_evals.max())
@@ -130,9 +137,9 @@ def main(argv) -> None:
         rows = []
         for goal in _GOALS.value:
             wanted, found = targets if goal == "targeted" else labels, []
-            for budget in map(int, _BUDGETS.value):
-                found.append(("ours", *run_ours(logits_fn, images, wanted, goal, budget)))
-                print(net, goal, "ours", budget, found[-1][1].mean(), flush=True)
+            for name, options in [("ours", {"budget": int(b)}) for b in _BUDGETS.value] + [*OTHERS]:
+                found.append((name, *run_ours(logits_fn, images, wanted, goal, options)))
+                print(net, goal, name, options, found[-1][1].mean(), flush=True)
             for steps in map(int, _STEPS.value):
                 runs = [
                     (f"DDN, first norm {norm}",

@@ -23,7 +23,7 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "models": "errors atomic",
     "data": "errors progress identity",
     "attack": "errors keys metrics predict sharding solver",
-    "training": "errors progress identity keys atomic sharding models data attack",
+    "training": "errors progress identity keys predict atomic sharding models data attack",
     "runs": "errors progress identity atomic",
     "analysis": "errors metrics predict models",
     "report": "errors atomic",

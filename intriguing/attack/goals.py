@@ -46,6 +46,13 @@ def _split(outputs, labels):
     return hot, jnp.where(hot, outputs, 0).sum(axis=-1), jnp.where(hot, -jnp.inf, outputs)
 
 
+def _margin(outputs, labels):
+    """(output of the label minus the highest other one, its gradient by the outputs)."""
+    hot, own, others = _split(outputs, labels)
+    best = jax.nn.one_hot(others.argmax(axis=-1), outputs.shape[-1], dtype=outputs.dtype)
+    return own - others.max(axis=-1), hot - best
+
+
 def _scaled(outputs, scale):
     return outputs if scale is None else outputs * scale[:, None]
 
@@ -65,15 +72,11 @@ class Targeted:
 
     def read(self, outputs, labels, scale=None) -> Reading:
         """Loss and margin of outputs (batch, classes); the loss is that of `scale * outputs`."""
-        hot, wanted, others = _split(outputs, labels)
         scaled = _scaled(outputs, scale)
-        best = jax.nn.one_hot(others.argmax(axis=-1), outputs.shape[-1], dtype=outputs.dtype)
-        return Reading(
-            optax.softmax_cross_entropy_with_integer_labels(scaled, labels),
-            wanted - others.max(axis=-1),
-            _scaled(jax.nn.softmax(scaled) - hot, scale),
-            hot - best,
-        )
+        hot = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
+        loss = optax.softmax_cross_entropy_with_integer_labels(scaled, labels)
+        margin, margin_grad = _margin(outputs, labels)
+        return Reading(loss, margin, _scaled(jax.nn.softmax(scaled) - hot, scale), margin_grad)
 
     def constraints(self, outputs, labels, num: int) -> Constraints:
         """All of them hold where the goal is reached."""
@@ -97,17 +100,11 @@ class Untargeted:
 
     def read(self, outputs, labels, scale=None) -> Reading:
         """Loss and margin of outputs (batch, classes); the loss is that of `scale * outputs`."""
-        hot, _, others = _split(outputs, labels)
-        scaled = _scaled(outputs, scale)
-        _, right, rest = _split(scaled, labels)
+        hot, right, rest = _split(_scaled(outputs, scale), labels)
         gap = right - jax.nn.logsumexp(rest, axis=-1)
-        best = jax.nn.one_hot(others.argmax(axis=-1), outputs.shape[-1], dtype=outputs.dtype)
-        return Reading(
-            jax.nn.softplus(gap),
-            others.max(axis=-1) - jnp.where(hot, outputs, 0).sum(axis=-1),
-            _scaled(jax.nn.sigmoid(gap)[:, None] * (hot - jax.nn.softmax(rest)), scale),
-            best - hot,
-        )
+        loss_grad = jax.nn.sigmoid(gap)[:, None] * (hot - jax.nn.softmax(rest))
+        margin, margin_grad = _margin(outputs, labels)
+        return Reading(jax.nn.softplus(gap), -margin, _scaled(loss_grad, scale), -margin_grad)
 
     def pull(self, outputs, labels, towards) -> Pull:
         """The margin towards a class; where `towards` is -1 - k, towards the k-th nearest."""

@@ -43,7 +43,7 @@ class AttackOptions:
 
     Fields:
       budget: evaluations per image, at most; an image that has not reached its goal by then gets
-        more. None: 100, and on smooth networks what the search on c needs, about 65.
+        more. None: 100; a search on c takes what it needs, about 65 on smooth networks.
       search: "penalty", the search on c; "explore", project and explore, for networks with kinks;
         "auto": what suits the network, or "penalty" where one of its own options is given.
       refine: after the search on c, shrink r to a local minimum of |r|; False is the paper's

@@ -31,12 +31,13 @@ def problem_of(images, labels, *, goal: Goal | str = "targeted", bounds=(0.0, 1.
 def solve(
     logits_fn, problem: Problem, options: AttackOptions = DEFAULT, *, is_smooth=False
 ) -> AttackResult:
-    """Minimal perturbations of a batch, traceable: no host, no checks, every image a lane.
+    """Minimal perturbations of a batch, traceable: no host, and no checks.
 
     Args:
       logits_fn: images (batch, ...) -> outputs, row by row; it may close over traced arrays.
       problem: of `problem_of`; images in float32 (or float64), in units near the box's width.
-      options: `AttackOptions`, fixed while tracing; `num_lanes` and `solver` are not read.
+      options: `AttackOptions`, fixed while tracing; `num_lanes` None makes every image a lane;
+        `solver` and `utilisation` are not read.
       is_smooth: whether the network has no kinks, so that a refinement pays.
 
     Returns:
@@ -51,9 +52,10 @@ def solve(
         jnp.arange(num, dtype=jnp.int32), *(a.reshape(num, -1) for a in (images, lower, upper)),
         labels,
     )  # fmt: skip
+    lanes = empty_lanes(min(options.num_lanes or num, num), queue, plan.search)
     work = engine.run(
-        logits_fn, goal, empty_lanes(num, queue, plan.search), jnp.zeros((), jnp.int32), queue,
-        jnp.asarray(True), shape, plan.search,
+        logits_fn, goal, lanes, jnp.zeros((), jnp.int32), queue, jnp.asarray(True), shape,
+        plan.search,
     )  # fmt: skip
     # Room is left for images still at work, of which there are none: their index is -1.
     rows = jnp.argsort(jnp.where(work.finished.index < 0, num, work.finished.index))[:num]

@@ -1,6 +1,7 @@
 """Training on pools of adversarial examples, of the input and of hidden layers (section 4.2)."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -8,8 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from intriguing import attack, identity, models, sharding
-from intriguing.attack import baselines
+from intriguing import attack, identity, models, predict, sharding
+from intriguing.attack import baselines, feed
 from intriguing.data import Dataset
 from intriguing.errors import InputError
 from intriguing.models import LayerGraph
@@ -200,7 +201,7 @@ def activation_bounds(model: LayerGraph, layer: str) -> tuple[float, float]:
 
 def perturb(
     logits_fn, examples: Dataset, key, *, stddev: float | None, targets: str,
-    bounds: tuple[float, float] = (0.0, 1.0), **options,
+    bounds: tuple[float, float] = (0.0, 1.0), mesh: Mesh | None = None, **options,
 ):  # fmt: skip
     """The examples, each moved towards a wrong class; labels stay.
 
@@ -210,16 +211,47 @@ def perturb(
       key, targets: of the target rule.
       stddev: root mean square that the perturbations are scaled to; None leaves them minimal.
       bounds: of the activations.
-      **options: of `attack.minimal_perturbation`.
+      mesh: devices that share the examples; default: one.
+      **options: fields of `attack.AttackOptions`.
     """
-    result, _ = attack.attack_batch(
-        logits_fn, examples.images, examples.labels, targets=targets, key=key, bounds=bounds,
-        **options,
-    )  # fmt: skip
+    mesh = sharding.make_mesh(1) if mesh is None else mesh
+    logits = predict.logits(logits_fn, examples.images)
+    target_labels = np.asarray(attack.choose_targets(targets, logits, examples.labels, key=key))
+    adv_images = _minimal(logits_fn, examples.images, target_labels, mesh, bounds, options)
     if stddev is None:
-        return examples._replace(images=result.adv_images)
-    changed = baselines.amplify(examples.images, result.adv_images, stddev, bounds)
+        return examples._replace(images=adv_images)
+    changed = baselines.amplify(examples.images, adv_images, stddev, bounds)
     return examples._replace(images=changed)
+
+
+def _minimal(logits_fn, images, target_labels, mesh, bounds, options: dict) -> np.ndarray:
+    """Adversarial images: one compiled program, the same before every epoch.
+
+    Convolutions, which are slow inside a loop of XLA on a CPU, go the host's way.
+    """
+    options = attack.AttackOptions(**options)
+    if options.solver != "batched" or predict.has_slow_loops(logits_fn, images, mesh):
+        given = {field.name: getattr(options, field.name) for field in fields(options)}
+        return attack.minimal_perturbation(
+            logits_fn, images, target_labels, mesh=mesh, bounds=bounds, **given
+        ).adv_images
+    num, num_shards = len(images), sharding.num_shards(mesh)
+    num_lanes = feed.choose_num_lanes(images, options.num_lanes, mesh) // num_shards
+    rows = np.resize(np.arange(num), -(-num // num_shards) * num_shards)
+    is_smooth = predict.is_smooth(logits_fn, images)
+    return np.asarray(_solve(
+        logits_fn, images[rows], target_labels[rows], mesh=mesh, bounds=bounds,
+        options=replace(options, num_lanes=num_lanes), is_smooth=is_smooth,
+    ))[:num]  # fmt: skip
+
+
+@sharding.jit(static_argnames=("mesh", "bounds", "options", "is_smooth"))
+def _solve(logits_fn, images, target_labels, mesh, bounds, options, is_smooth):
+    def on_device(logits_fn, images, target_labels):
+        problem = attack.problem_of(images, target_labels, bounds=bounds)
+        return attack.solve(logits_fn, problem, options, is_smooth=is_smooth).adv_images
+
+    return sharding.map_devices(on_device, mesh)(logits_fn, images, target_labels)
 
 
 def _choose(key, num_available: int, num: int) -> np.ndarray:

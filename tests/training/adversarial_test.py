@@ -2,13 +2,14 @@
 
 import shutil
 
+import devices
 import jax
 import numpy as np
 import pytest
 import scipy.special
 from jax.experimental.compilation_cache import compilation_cache
 
-from intriguing import data, models
+from intriguing import attack, data, models
 from intriguing.errors import InputError
 from intriguing.predict import predict
 from intriguing.training import adversarial, checkpoint
@@ -111,6 +112,40 @@ def test_perturbed_crosses_the_boundary(logits_fn, examples, minimal):
     assert right.mean() > 0.6
     assert (predict(logits_fn, minimal.images) != examples.labels)[right].all()
     assert (rms(minimal, examples)[right] > 0).all()
+
+
+def test_perturbed_is_the_attack_of_the_host(logits_fn, examples, minimal):
+    """`attack.solve`, in one compiled program, finds what the host's feeder finds."""
+    result, _ = attack.attack_batch(logits_fn, examples.images, examples.labels, **ATTACK,
+                                    targets="random", key=jax.random.key(1))  # fmt: skip
+    np.testing.assert_allclose(minimal.images, result.adv_images, atol=2e-3)
+
+
+EIGHT = """
+import json
+import jax, numpy as np
+from intriguing import models, sharding
+from intriguing.data import Dataset
+from intriguing.training.adversarial import perturb
+
+model = models.fully_connected()
+images = np.random.default_rng(0).uniform(size=(13, 4, 4, 1)).astype(np.float32)
+params = model.init(jax.random.key(0), images)["params"]
+logits_fn = models.logits_fn(model, {"params": params})
+examples = Dataset(images, np.asarray(logits_fn(images)).argmax(axis=1), ())
+found = [
+    perturb(logits_fn, examples, jax.random.key(1), stddev=None, targets="random",
+            mesh=sharding.make_mesh(num)).images.ravel().tolist()
+    for num in (1, 8)
+]
+print(json.dumps(found))
+"""
+
+
+def test_perturbed_on_eight_devices():
+    one, eight = devices.run(EIGHT)
+    assert len(one) == 13 * 16  # which eight devices cannot share evenly
+    np.testing.assert_allclose(eight, one, atol=1e-4)
 
 
 @pytest.mark.parametrize("stddev", [0.06, None])
