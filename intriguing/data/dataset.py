@@ -20,10 +20,10 @@ from intriguing.data.files import (
     find_idx,
     fit_image,
     load_idx,
-    load_image_folder,
     load_npz,
     require_path,
 )
+from intriguing.data.folders import load_image_folder
 from intriguing.data.tfds import load_tfds
 from intriguing.errors import InputError
 
@@ -65,8 +65,9 @@ def load(
         "image_folder": `<data_dir>/{train,test|val}/<class>/*`, or `<data_dir>/<class>/*`, or
           `<data_dir>/images/*` with a labels.csv (columns file, class_index, perhaps name) and
           perhaps ImageNet's synset_words.txt. Without train and test folders both splits return
-          everything. Classes take turns, so that `num_examples` cuts all of them alike. Unreadable
-          files are skipped, counted and named in one warning.
+          everything. Folders that are whole numbers are classes by these numbers. Classes take
+          turns, so that `num_examples` cuts all of them alike. Unreadable files are skipped,
+          counted and named in one warning.
         Any other name: a TFDS data set ("name", "name/config", "name:version") with features image
           and label, prepared as array_record in `<data_dir>` or `<data_dir>/tfds`; where it has no
           "test", or one without labels, its "validation" is the test split. TFDS shuffles when it

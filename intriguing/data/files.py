@@ -1,9 +1,7 @@
 """Image files on disk: idx, npz, folders of images; and what all of the loaders have in common."""
 
-import csv
 import gzip
 import math
-import os
 import struct
 import zipfile
 import zlib
@@ -15,7 +13,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from intriguing.errors import InputError, first_line
-from intriguing.progress import logger
 
 SPLITS = ("train", "test")
 # Pillow reports a broken file as any of these, depending on the format and on where it breaks.
@@ -24,11 +21,8 @@ DECODE_ERRORS = (
     Image.DecompressionBombError,
 )
 _ARCHIVE_ERRORS = (OSError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile)
-_WANTED = (
-    "expected <class>/*.jpg (or .png, ...) in it or in its train and test folders, or images/ with"
-    " a labels.csv"
-)
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# What may be opened: others would start a decoder that nobody meant (an EPS starts Ghostscript).
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 
 
 class Request(NamedTuple):
@@ -154,103 +148,10 @@ def _numbered_names(labels: Iterable[np.ndarray]) -> list[str]:
     return [str(i) for i in range(1 + max(highest, default=0))]
 
 
-def load_image_folder(request: Request) -> Stored:
-    """Decodes a folder of images; unreadable ones are skipped, and named in one warning."""
-    root = require_path(request)
-    examples, names = list_image_folder(request)
-    images, labels, skipped = [], [], []
-    for path, label in examples:
-        if len(images) == request.num_examples:
-            break
-        try:
-            images.append(decode_image(path, request.image_size))
-            labels.append(label)
-        except DECODE_ERRORS:
-            skipped.append(os.path.relpath(path, root))
-    if skipped:
-        logger.warning(
-            "%s: skipped %d unreadable images: %s", root, len(skipped), ", ".join(skipped)
-        )
-    if not images:
-        raise InputError(f"{root}: no readable image: {_WANTED}")
-    return Stored(np.stack(images), np.array(labels), names, str(root))
-
-
-def list_image_folder(request: Request) -> tuple[list[tuple[Path, int]], list[str]]:
-    """Lists (path, label) of a folder of images, nothing decoded, and the class names.
-
-    Raises:
-      InputError: no image size, no image, or a labels.csv that is not one.
-    """
-    root = require_path(request)
-    if request.image_size is None:
-        raise InputError(f"{root}: an image folder needs image_size (--config.data.image_size)")
-    if (root / "labels.csv").is_file():
-        examples, names = _list_csv(root)
-    else:
-        examples, names = _list_classes(root, request.split)
-    if not examples:
-        raise InputError(f"{root}: no readable image: {_WANTED}")
-    return examples, names
-
-
-def _list_classes(root: Path, split: str) -> tuple[list[tuple[Path, int]], list[str]]:
-    """Lists (path, label) with classes taking turns, and the class names of both splits."""
-    folders = {"train": ("train",), "test": ("test", "val")}
-    halves = {
-        half: next(filter(None, (_class_files(root / name) for name in folders[half])), {})
-        for half in SPLITS
-    }
-    if not any(halves.values()):
-        halves = dict.fromkeys(SPLITS, _class_files(root))
-    elif not halves[split]:
-        wanted = " or ".join(f"{name}/<class>/" for name in folders[split])
-        raise InputError(f"{root}: has no images in {wanted}: the {split} split needs them")
-    names = sorted(set().union(*halves.values()))
-    turns = sorted(
-        (turn, names.index(name), path)
-        for name, paths in halves[split].items()
-        for turn, path in enumerate(paths)
-    )
-    return [(path, label) for _, label, path in turns], names
-
-
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    """Maps each subfolder that holds images to their sorted paths."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*/*")):
-        hidden = path.name.startswith(".") or path.parent.name.startswith(".")
-        if path.suffix.lower() in _IMAGE_SUFFIXES and not hidden:
-            found.setdefault(path.parent.name, []).append(path)
-    return found
-
-
-def _list_csv(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    path = root / "labels.csv"
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.DictReader(file)
-        rows, columns = list(reader), reader.fieldnames or ()
-    if not {"file", "class_index"} <= set(columns):
-        raise InputError(f"{path}: needs columns file, class_index; it has {', '.join(columns)}")
-    examples, named = [], {}
-    for number, row in enumerate(rows, start=1):
-        if not row["file"] or not (row["class_index"] or "").isdecimal():
-            found = f"file {row['file']!r}, class_index {row['class_index']!r}"
-            raise InputError(f"{path}: row {number} has {found}: needs a name and a number")
-        label = int(row["class_index"])
-        examples.append((root / "images" / row["file"], label))
-        named[label] = row.get("name") or str(label)
-    synset_words = root / "synset_words.txt"  # one "wnid name" line per class
-    if synset_words.is_file():
-        lines = synset_words.read_text(encoding="utf-8", errors="replace").splitlines()
-        return examples, [line.partition(" ")[2] for line in lines]
-    return examples, [named.get(i, str(i)) for i in range(1 + max(named, default=-1))]
-
-
 def decode_image(
     file: Path | BinaryIO, image_size: int | None = None, channels: int = 3
 ) -> np.ndarray:
-    """Decodes one JPEG, PNG, BMP or WebP file.
+    """Decodes one JPEG, PNG, BMP, WebP, GIF (its first frame) or TIFF file, turned upright.
 
     Args:
       file: path, or open binary file.
@@ -264,8 +165,9 @@ def decode_image(
     Raises:
       OSError, ValueError, SyntaxError, ...: what Pillow raises if the file is damaged.
     """
-    with Image.open(file) as opened:
-        image = _to_8bit(opened).convert("L" if channels == 1 else "RGB")
+    with Image.open(file, formats=FORMATS) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        image = _to_8bit(upright).convert("L" if channels == 1 else "RGB")
     if image_size is not None:
         image = fit_image(image, image_size)
     return np.array(image).reshape(image.height, image.width, channels)

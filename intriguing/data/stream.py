@@ -10,7 +10,8 @@ import numpy as np
 
 from intriguing import identity
 from intriguing.data.dataset import LOADERS, Dataset, load, make_request
-from intriguing.data.files import DECODE_ERRORS, Request, decode_image, list_image_folder
+from intriguing.data.files import DECODE_ERRORS, Request, decode_image
+from intriguing.data.folders import list_image_folder
 from intriguing.data.tfds import open_tfds, read_labels
 from intriguing.errors import InputError
 from intriguing.progress import logger
@@ -30,6 +31,7 @@ class Source(NamedTuple):
         decoded for it) and of what they are made into.
       listing: a hash of all names, labels and sizes of files: cheap, for sets that are too large to
         be read once more only to see that they are the same.
+      is_indexed: labels are class numbers that the user gave, not a count of folders.
     """
 
     read: Read
@@ -38,6 +40,7 @@ class Source(NamedTuple):
     names: tuple[str, ...]
     digest: Callable[[Sequence[int]], str]
     listing: str
+    is_indexed: bool = False
 
 
 def open_source(name: str, split: str, *, image_size: int | None, data_dir: str | None = None,
@@ -76,7 +79,7 @@ def of_dataset(dataset: Dataset) -> Source:
 
 
 def _of_folder(request: Request) -> Source:
-    examples, class_names = list_image_folder(request)
+    examples, class_names, is_indexed = list_image_folder(request)
     paths, labels = zip(*examples, strict=True)
     names = tuple(_name_of(path, request.data_dir) for path in paths)
     shape = (request.image_size, request.image_size, 3)
@@ -91,7 +94,7 @@ def _of_folder(request: Request) -> Source:
     read = _decoder(files, request.image_size, shape, names, request.data_dir)
     sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
     listing = identity.of_arrays(names, labels, sizes, class_names, request.image_size or 0)
-    source = Source(read, np.array(labels), tuple(class_names), names, digest, listing)
+    source = Source(read, np.array(labels), tuple(class_names), names, digest, listing, is_indexed)
     return _checked(source, request.data_dir)
 
 
