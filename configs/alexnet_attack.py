@@ -1,22 +1,23 @@
 """Figure 5: photographs that AlexNet has right, turned into ostriches.
 
-python launch.py --config=configs/alexnet_attack.py:single_tower \
-    --config.data.dir=FOLDER --config.models.alexnet.weights=FILE
+python launch.py --config=configs/alexnet_attack.py
 
-Without an argument the network of 2012 (Caffe's .npz); :single_tower is torchvision's
-(alexnet-owt-7be5be79.pth, or the same as .safetensors). Without weights the network is trained on
-the images of FOLDER/train, by the recipe of 2012, into the workdir; the same command resumes.
-:imagenet2012 and :imagenette are data sets that TFDS prepares, in place of a folder of images;
-imagenette has ten classes, no ostrich among them: its target is a parachute.
+With nothing else typed it fetches torchvision's trained weights (one tower, 244 MB) and
+Imagenette's photographs of 160 pixels (99 MB), once, into the cache folder.
+--config.data.dir=FOLDER takes your own photographs, --config.models.alexnet.weights=FILE other
+weights; weights "train" trains the network on FOLDER/train by the recipe of 2012. :two_towers is
+the network of 2012, whose weights (Caffe's .npz) you must have. :imagenet2012 and :imagenette are
+data sets that TFDS prepares, in place of a folder; the labels of TFDS's imagenette are 0 to 9, not
+ImageNet's: a network is trained on it.
 
 The paper: all of 64 images, average distortion 0.0065. Ours: weights trained on ImageNet were not
-at hand. :quick trains for 3 steps where there are none.
+at hand. :quick trains for 3 steps.
 """
 
 from configs import default, imagenet_attack
 from intriguing.experiments import specs
 
-ARCHITECTURES = {"single_tower": "alexnet_single_tower"}
+ARCHITECTURES = {"single_tower": "alexnet_single_tower", "two_towers": "alexnet"}
 DATA_SETS = ("imagenet2012", "imagenette")
 ARGUMENTS = ("quick", *ARCHITECTURES, *DATA_SETS)
 
@@ -26,13 +27,14 @@ def base(argument: str = "", experiment: str = "targeted_attack"):
     if argument not in ("", *ARGUMENTS):
         raise ValueError(f"unknown argument :{argument}; there are :{', :'.join(ARGUMENTS)}")
     config = imagenet_attack.base("quick" if argument == "quick" else "", experiment)
-    architecture = ARCHITECTURES.get(argument, "alexnet")
-    default.set_models(config, {"alexnet": specs.Large(architecture=architecture)})
+    architecture = ARCHITECTURES.get(argument, "alexnet_single_tower")
+    weights = "train" if argument in ("quick", "imagenette") else ""
+    default.set_models(config, {"alexnet": specs.Large(architecture=architecture, weights=weights)})
     config.data.image_size = 227 if architecture == "alexnet" else 224
     if argument in DATA_SETS:
         config.data.name, config.data.dir = argument, imagenet_attack.DATA
     if config.quick:
-        config.data.num_train, config.sgd.batch_size = 96, 32  # where there are no weights
+        config.data.num_train, config.sgd.batch_size = 96, 32
         config.sgd.num_epochs = 1
     return config
 

@@ -1,9 +1,9 @@
 """Table 5: how much each layer of AlexNet can amplify a change; and what that certifies.
 
-python launch.py --config=configs/alexnet_lipschitz.py \
-    --config.data.dir=FOLDER --config.models.alexnet.weights=FILE
+python launch.py --config=configs/alexnet_lipschitz.py
 
-The argument takes another network: single_tower, squeezenet or googlenet.
+Weights and photographs come by themselves, as in alexnet_attack.py. The argument takes another
+network: two_towers, squeezenet or googlenet.
 
 The paper's bounds of AlexNet's layers: 2.75, 10, 7, 7.5, 11, 3.12, 4, 4. Ours, of SqueezeNet, whose
 weights were at hand, are in RESULTS.md (4 minutes on two cores); their product is 7.8e13.
@@ -11,7 +11,7 @@ weights were at hand, are in RESULTS.md (4 minutes on two cores); their product 
 
 from configs import alexnet_attack, default, imagenet_attack
 
-ARGUMENTS = ("", "quick", "single_tower", *imagenet_attack.FILES)
+ARGUMENTS = ("", "quick", *alexnet_attack.ARCHITECTURES, *imagenet_attack.FILES)
 
 
 def get_config(argument: str = ""):

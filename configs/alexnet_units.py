@@ -1,7 +1,8 @@
 """Figures 3 and 4: top images of units and of random directions of AlexNet.
 
-python launch.py --config=configs/alexnet_units.py:single_tower \
-    --config.data.dir=FOLDER --config.models.alexnet.weights=FILE
+python launch.py --config=configs/alexnet_units.py
+
+Weights and photographs come by themselves, as in alexnet_attack.py.
 
 The paper shows pictures and no number. Ours: weights trained on ImageNet were not at hand.
 """

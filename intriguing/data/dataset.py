@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from intriguing.data import published
 from intriguing.data.files import (
     SPLITS,
     Request,
@@ -24,7 +25,7 @@ from intriguing.data.files import (
     require_path,
 )
 from intriguing.data.folders import load_image_folder
-from intriguing.data.tfds import load_tfds
+from intriguing.data.tfds import find_prepared, load_tfds
 from intriguing.errors import InputError
 
 
@@ -58,14 +59,16 @@ def load(
         "digits": the 1,797 8x8 digits inside scikit-learn; needs no folder. Every fifth image of
           each class, in the file's order, is test (355 in all, 34 to 36 per class), the rest train
           (1,442, 140 to 147 per class): a rule needs no seed, and both splits have even classes.
-        "mnist": idx files in `<data_dir>/mnist` or `<data_dir>`, else TFDS's `mnist`.
+        "mnist", "fashion_mnist": idx files in `<data_dir>/<name>` or `<data_dir>`, else what TFDS
+          has prepared there, else the published files, which are fetched (11 and 30 MB).
         "idx": the four files of MNIST, Fashion-MNIST or KMNIST in `<data_dir>`, gzipped or not.
         "npz": `data_dir` is a .npz file or a folder that holds one; arrays x_train, y_train,
           x_test, y_test and perhaps class_names; pixels uint8, or floats in [0, 1].
         "image_folder": `<data_dir>/{train,test|val}/<class>/*`, or `<data_dir>/<class>/*`, or
           `<data_dir>/images/*` with a labels.csv (columns file, class_index, perhaps name) and
           perhaps ImageNet's synset_words.txt. Without train and test folders both splits return
-          everything. Folders that are whole numbers are classes by these numbers. Classes take
+          everything. Without `data_dir`, Imagenette's validation photographs are fetched (99 MB).
+          Folders that are whole numbers are classes by these numbers. Classes take
           turns, so that `num_examples` cuts all of them alike. Unreadable files are skipped,
           counted and named in one warning.
         Any other name: a TFDS data set ("name", "name/config", "name:version") with features image
@@ -75,7 +78,9 @@ def load(
           not carry over.
       split: "train" or "test".
       data_dir: folder of the data; None reads the environment variable INTRIGUING_DATA.
-      download: let TFDS download and prepare (needs TensorFlow and a network) what is missing.
+      download: fetch what is missing and published, into the user's cache folder
+        (INTRIGUING_CACHE); of other TFDS names, let TFDS download and prepare it, which needs
+        TensorFlow.
       image_size: pixels; every image is cut to its central square and resized, antialiased, to
         image_size x image_size. None keeps images as stored; an image folder needs it.
       num_examples: keep the first `num_examples` in stored order; None keeps all.
@@ -217,17 +222,31 @@ def _load_digits(request: Request) -> Stored:
     return Stored(digits.images[chosen] / 16, digits.target[chosen], "0123456789", "digits")
 
 
-def _load_mnist(request: Request) -> Stored:
-    root = require_path(request)
-    for folder in (root / "mnist", root):
+def _load_published(request: Request) -> Stored:
+    """idx files in the data folder, what TFDS has prepared there, or the published files."""
+    root = request.data_dir
+    if root is not None and not root.exists():
+        require_path(request)
+    for folder in () if root is None else (root / request.name, root):
         if find_idx(folder, request.split, "images"):
             return load_idx(request._replace(data_dir=folder))
-    return load_tfds(request)
+    if find_prepared(request):
+        return load_tfds(request)
+    try:
+        folder = published.idx(request.name, request.download)
+    except InputError as error:
+        where = "no data folder" if root is None else f"no idx files in {root}"
+        raise InputError(
+            f"{request.name}: {where} (data_dir, --config.data.dir, or the environment variable"
+            f" INTRIGUING_DATA); {error}"
+        ) from error
+    return load_idx(request._replace(data_dir=folder))
 
 
 LOADERS = {
     "digits": _load_digits,
-    "mnist": _load_mnist,
+    "mnist": _load_published,
+    "fashion_mnist": _load_published,
     "idx": load_idx,
     "npz": load_npz,
     "image_folder": load_image_folder,

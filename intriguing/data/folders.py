@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from intriguing.data import published
 from intriguing.data.files import (
     DECODE_ERRORS,
     SPLITS,
@@ -47,9 +48,18 @@ class Listing(NamedTuple):
     is_indexed: bool
 
 
+def located(request: Request) -> Request:
+    """With the folder that was asked for or, without one, that of Imagenette's photographs."""
+    if request.data_dir is None and request.download:
+        return request._replace(data_dir=published.imagenette(request.download))
+    require_path(request)
+    return request
+
+
 def load_image_folder(request: Request) -> Stored:
     """Decodes a folder of images; unreadable ones are skipped, and named in one warning."""
-    root = require_path(request)
+    request = located(request)
+    root = request.data_dir
     examples, names, _ = list_image_folder(request)
     images, labels, skipped = [], [], []
     for path, label in examples:

@@ -11,7 +11,7 @@ import numpy as np
 from intriguing import identity
 from intriguing.data.dataset import LOADERS, Dataset, load, make_request
 from intriguing.data.files import DECODE_ERRORS, Request, decode_image
-from intriguing.data.folders import list_image_folder
+from intriguing.data.folders import list_image_folder, located
 from intriguing.data.tfds import open_tfds, read_labels
 from intriguing.errors import InputError
 from intriguing.progress import logger
@@ -79,6 +79,7 @@ def of_dataset(dataset: Dataset) -> Source:
 
 
 def _of_folder(request: Request) -> Source:
+    request = located(request)
     examples, class_names, is_indexed = list_image_folder(request)
     paths, labels = zip(*examples, strict=True)
     names = tuple(_name_of(path, request.data_dir) for path in paths)

@@ -74,7 +74,7 @@ def open_tfds(request: Request, other_names: Iterable[str] = ()) -> Prepared:
     Raises:
       InputError: it is not there, damaged, or has no labelled images of 1 or 3 channels.
     """
-    folder = _find_prepared(request) or _prepare(request, tuple(other_names))
+    folder = find_prepared(request) or _prepare(request, tuple(other_names))
     import tensorflow_datasets as tfds  # takes seconds to import
 
     builder, examples = _open(folder, request, _SPLITS[request.split])
@@ -124,7 +124,7 @@ def _open(folder: Path, request: Request, splits: Sequence[str]):
         ) from error
 
 
-def _find_prepared(request: Request) -> Path | None:
+def find_prepared(request: Request) -> Path | None:
     """Looks on disk only: TFDS itself would ask the network, for minutes if there is none."""
     if request.data_dir is None or not _NAME.fullmatch(request.name):
         return None
@@ -150,13 +150,13 @@ def _prepare(request: Request, other_names: tuple[str, ...]) -> Path:
         nearest = difflib.get_close_matches(request.name, {*other_names, *known})
         names = ", ".join(nearest) or f"{', '.join(other_names)} or a TFDS name"
         raise InputError(f"no data set {request.name!r}: did you mean {names}?")
+    if request.data_dir is not None and request.download:
+        request.data_dir.mkdir(parents=True, exist_ok=True)  # made for what is fetched
     root = require_path(request)
     if not request.download:
-        idx_hint = f", or put the four idx files in {root / 'mnist'}"
         raise InputError(
             f"{request.name} is not prepared in {root}: run {_prepare_command(request)}, or let"
             " --config.data.download=True do the second (it needs a network)"
-            + (idx_hint if request.name == "mnist" else "")
         )
     try:
         import tensorflow  # noqa: F401

@@ -11,7 +11,7 @@ import numpy as np
 
 from intriguing import data, models, sharding, training
 from intriguing.analysis import lipschitz
-from intriguing.data import stream
+from intriguing.data import imagenet, stream
 from intriguing.errors import InputError
 from intriguing.experiments import settings as _settings
 from intriguing.experiments import specs
@@ -55,9 +55,10 @@ class Trained(NamedTuple):
 
 
 def large_model(settings, name: str, workdir: Path, mesh) -> Trained:
-    """The network of `settings.models[name]` with weights from a file, "random", or training.
+    """The network of `settings.models[name]`, with weights as its spec says.
 
-    Training is by `settings.sgd`, on the training images that `settings.data` names.
+    From a file, as published (fetched), "random", or "train": by `settings.sgd`, on the training
+    images that `settings.data` names.
     """
     spec = settings.models[name]
     about, key = models.PRETRAINED[spec.architecture], jax.random.key(settings.seed)
@@ -65,21 +66,45 @@ def large_model(settings, name: str, workdir: Path, mesh) -> Trained:
         logger.warning("%s has random weights: what follows says nothing about trained ones", name)
         model, images = about.build(), jnp.zeros((1, *about.image_shape))
         return Trained(model, jax.jit(model.init)(key, images)["params"])
-    if spec.weights:
-        weights = import_weights.load(spec.weights, spec.architecture)
+    if spec.weights != "train":
+        path = spec.weights or import_weights.published(spec.architecture, settings.data.download)
+        weights = import_weights.load(path, spec.architecture)
         return Trained(weights.model, jax.device_put(weights.params))
     options = dataclasses.asdict(settings.sgd)
     source = open_images(settings, "train", options.pop("image_size"))
     source = stream.thin(source, settings.data.num_train)
+    _check_trainable(source, settings.quick)
     model = about.build(len(source.class_names))
-    logger.info("%s has no weights (--config.models.%s.weights): training on %d images", name, name,
-                len(source.labels))  # fmt: skip
+    logger.info("%s: weights=train: training on %d images", name, len(source.labels))
     state = sgd.fit(
         model, source, key, crop_size=settings.data.image_size,
         mesh=sharding.whole_batches(mesh), checkpoint_dir=workdir / "checkpoints" / name,
         name=f"training {name}", log=metrics_logger(workdir, name), **options,
     )  # fmt: skip
     return Trained(model, jax.device_get(state.params))
+
+
+def _check_trainable(source: stream.Source, quick: bool) -> None:
+    """Raises InputError if most classes have one image: nothing can be learned that carries over.
+
+    A quick run, which is to learn nothing, is warned.
+    """
+    _, counts = np.unique(source.labels, return_counts=True)
+    if np.median(counts) > 1:
+        return
+    reason = (
+        f"{len(source.labels)} training images of {len(counts)} classes, most with one image each:"
+        " a network would learn these images by heart; give more images, or name weights"
+    )
+    if not quick:
+        raise InputError(reason)
+    logger.warning(reason)
+
+
+def match(source: stream.Source, net: Trained) -> stream.Source:
+    """The source with labels that are the network's classes. Raises InputError: they are others."""
+    image = jax.ShapeDtypeStruct((1, *source.read(range(1))[0].shape[1:]), jnp.float32)
+    return imagenet.match(source, jax.eval_shape(net.logits_fn, image).shape[1])
 
 
 def quocnet_model(spec: specs.QuocNet, num_classes: int) -> quocnet.QuocNet:

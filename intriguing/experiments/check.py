@@ -1,6 +1,7 @@
 """Networks that do not exist or do not fit: said before anything is computed."""
 
 import os
+from pathlib import Path
 
 from intriguing import models
 from intriguing.errors import InputError
@@ -25,14 +26,24 @@ def _check_large(settings, spec: specs.Large) -> None:
     if spec.architecture not in models.PRETRAINED:
         known = ", ".join(models.PRETRAINED)
         raise InputError(f'architecture is "{spec.architecture}": it must be one of {known}')
-    if not spec.weights and not (settings.data.dir or os.environ.get("INTRIGUING_DATA")):
+    if not spec.weights and models.PRETRAINED[spec.architecture].published is None:
         raise InputError(
-            "neither weights nor data. Either fetch weights that others trained (torchvision's"
-            " state dict as .pth or .safetensors, or Caffe's arrays as .npz) and name them,"
-            " --config.models.NAME.weights=FILE; or name a folder of images to train on,"
-            " --config.data.dir=FOLDER (with train/CLASS/*.jpg), or imagenette, which this"
-            " prepares: pip install tensorflow, then --config.data.name=imagenette"
-            " --config.data.download=True --config.data.dir=FOLDER"
+            f"{spec.architecture} has no published weights that come by themselves: name a file,"
+            " --config.models.NAME.weights=FILE (torchvision's state dict as .pth or .safetensors,"
+            " or Caffe's arrays as .npz); or weights=random; or weights=train, which trains it on"
+            " the images of --config.data.dir"
+        )
+    has_data = settings.data.dir or os.environ.get("INTRIGUING_DATA")
+    if spec.weights == "train" and settings.data.name == "image_folder" and not has_data:
+        raise InputError(
+            "weights=train needs a folder of images, --config.data.dir=FOLDER (with"
+            " train/CLASS/*.jpg and test/CLASS/*.jpg)"
+        )
+    is_file = spec.weights not in ("", "train", "random")
+    if is_file and not Path(spec.weights).expanduser().is_file():
+        raise InputError(
+            f"weights={spec.weights}: no such file; name one, or random, train or, for those that"
+            " others publish, nothing"
         )
 
 

@@ -27,9 +27,10 @@ def fields_of(spec) -> dict:
 class Data:
     """Labelled images, and how they are prepared."""
 
-    name: str = "digits"  # digits, mnist, idx, npz, image_folder, or any TFDS name
-    dir: str = ""  # where the files are; "" means the environment variable INTRIGUING_DATA
-    download: bool = False  # whether TFDS may download and prepare the data (needs TensorFlow)
+    name: str = "digits"  # digits, mnist, fashion_mnist, idx, npz, image_folder, any TFDS name
+    # Where the files are; "": the environment variable INTRIGUING_DATA, or what is published.
+    dir: str = ""
+    download: bool = True  # fetch data and weights that are missing (TFDS names: needs TensorFlow)
     image_size: CountOrAll = 0  # pixels: short side and centre crop; 0 leaves images as they are
     num_train: CountOrAll = 0  # how many training images to use; 0 means all of them
 
@@ -197,7 +198,7 @@ class Large:
 
     family: Literal["large"] = "large"
     architecture: str = "alexnet"
-    weights: str = ""  # their file; "random"; "": it is trained, by config.sgd
+    weights: str = ""  # their file; "": as published, fetched; "random"; "train": by config.sgd
 
 
 @record

@@ -36,6 +36,8 @@ def spectral_analysis(settings, workdir: Path, mesh) -> Outcome:
     names = settings.model_names
     with timed(workdir, "models"):
         trained = build.any_model(settings, names, workdir, mesh)
+    for net in trained.values():
+        source = build.match(source, net)
     images, _ = source.read(range(1))
     records, spans = [], {}
     for name, net in trained.items():

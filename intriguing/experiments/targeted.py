@@ -34,12 +34,14 @@ class Victim(NamedTuple):
 
 def targeted_attack(settings, workdir: Path, mesh) -> Outcome:
     """Attacks images that each model has right until they are of the class that is aimed at."""
-    source = build.open_images(settings)
+    source, victims = build.open_images(settings), []
+    nets = {name: build.large_model(settings, name, workdir, mesh) for name in settings.model_names}
+    for net in nets.values():
+        source = build.match(source, net)
     aim = views.aim_of(settings, source.class_names)
-    victims = []
-    for name in settings.model_names:
+    for name, net in nets.items():
+        logits_fn = net.logits_fn
         with timed(workdir, f"classifying with {name}"):
-            logits_fn = build.large_model(settings, name, workdir, mesh).logits_fn
             predictions = _classify(settings, name, logits_fn, source, workdir)
             victims.append(Victim(name, logits_fn, predictions))
     attacks = {}

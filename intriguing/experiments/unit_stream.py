@@ -37,6 +37,7 @@ def streamed_units(settings, workdir: Path, mesh) -> Outcome:
     source = build.open_images(settings)
     (name,) = settings.model_names
     trained = build.large_model(settings, name, workdir, mesh)
+    source = build.match(source, trained)
     images, _ = source.read(range(1))
     shapes = jax.eval_shape(trained.model.apply, {"params": trained.params}, images)[1]
     records, tops = [], {}

@@ -11,9 +11,9 @@ from intriguing.models.alexnet import alexnet, alexnet_single_tower
 from intriguing.models.autoencoder import autoencoder, autoencoder_classifier
 from intriguing.models.conv_net import conv_net
 from intriguing.models.fully_connected import fully_connected
-from intriguing.models.googlenet import googlenet
+from intriguing.models.googlenet import googlenet, googlenet_torchvision
 from intriguing.models.layer_graph import LayerGraph, Node
-from intriguing.models.pretrained import PRETRAINED
+from intriguing.models.pretrained import PRETRAINED, Architecture
 from intriguing.models.quocnet import QuocNet
 from intriguing.models.resnet import resnet, resnet20, resnet32
 from intriguing.models.robust_small import robust_small
@@ -21,6 +21,7 @@ from intriguing.models.squeezenet import squeezenet
 
 __all__ = [
     "PRETRAINED",
+    "Architecture",
     "LayerGraph",
     "Node",
     "QuocNet",
@@ -32,6 +33,7 @@ __all__ = [
     "conv_net",
     "fully_connected",
     "googlenet",
+    "googlenet_torchvision",
     "logits_fn",
     "num_params",
     "resnet",

@@ -1,6 +1,6 @@
 """Pretrained weights: python -m intriguing.models.import_weights ARCHITECTURE FILE OUT.safetensors
 
-Reads a PyTorch state dict (.pth, which needs PyTorch, .safetensors or .npz) or Caffe's arrays
+Reads a PyTorch state dict (.pth, .safetensors or .npz; PyTorch is not needed) or Caffe's arrays
 `<layer>/weight` and `<layer>/bias`, checks every name, shape and value, folds batch normalisation
 into the convolutions, and writes one file in our names and layout. Configs name either by its path
 in `model.weights`.
@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import ml_dtypes
 import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from intriguing import atomic
+from intriguing import atomic, fetch
 from intriguing.errors import InputError, first_line
+from intriguing.models import torch_file
 from intriguing.models.layer_graph import LayerGraph
 from intriguing.models.layers import WITH_WEIGHTS
 from intriguing.models.pretrained import CAFFE_NAMES, PRETRAINED, TORCHVISION, Architecture
 
 USAGE = f"python -m intriguing.models.import_weights {'|'.join(PRETRAINED)} FILE OUT.safetensors"
 MAX_NAMED = 3  # tensors that an error message names
-BATCH_NORM_EPSILON = 1e-5  # PyTorch's
 Tensors = dict[str, np.ndarray]
 
 
@@ -69,9 +70,11 @@ def load(path: str | Path, architecture: str) -> Pretrained:
             origin = metadata["origin"]
         else:
             tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
+            for name in [name for name in tensors if name.split(".")[0] in about.unused]:
+                del tensors[name]
             origin = _origin(tensors, about)
             tensors = {_our_name(name, about): array for name, array in tensors.items()}
-            _fold_batch_norm(tensors, about.folded)
+            _fold_batch_norm(tensors, about.folded, about.epsilon)
         options = dict(about.origins[origin])
         nodes = about.build().nodes
         top = [node.name for node in nodes if isinstance(node.layer, WITH_WEIGHTS)][-1]
@@ -82,6 +85,18 @@ def load(path: str | Path, architecture: str) -> Pretrained:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return Pretrained(model, params, about.image_shape, origin)
+
+
+def published(architecture: str, download: bool = True) -> Path:
+    """The file of weights that others publish, in the cache folder; fetched if it is not there.
+
+    Raises:
+      InputError: there is none, or it cannot be fetched.
+    """
+    remote = PRETRAINED[architecture].published
+    if remote is None:
+        raise InputError(f"{architecture}: nobody publishes weights that we know: name a file")
+    return fetch.fetch([remote], f"{architecture}, its weights", "weights", download)[0]
 
 
 def save(path: str | Path, architecture: str, weights: Pretrained) -> None:
@@ -112,7 +127,7 @@ def _read(path: Path) -> tuple[Tensors, dict[str, str]]:
                 "them as float32"
             ) from error
     for name, array in tensors.items():
-        if array.dtype.kind not in "fiu":
+        if array.dtype.kind not in "fiu" and array.dtype != ml_dtypes.bfloat16:
             raise InputError(f"{path}: {name} has dtype {array.dtype}: save it as float32")
     return {name: np.asarray(array, np.float32) for name, array in tensors.items()}, metadata
 
@@ -127,22 +142,12 @@ def _read_arrays(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 def _read_torch(path: Path) -> Tensors:
     try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading .pth needs PyTorch: pip install torch, or save the state dict as"
-            " .safetensors"
-        ) from error
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        return torch_file.read(path)
+    except (OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: not a state dict of PyTorch ({first_line(error)}): save one with"
             " torch.save(net.state_dict(), FILE)"
         ) from error
-    if not isinstance(tensors, dict) or not all(hasattr(t, "numpy") for t in tensors.values()):
-        raise InputError(f"{path}: not a state dict of tensors")
-    return {name: tensor.float().numpy() for name, tensor in tensors.items()}
 
 
 def _origin(tensors: Iterable[str], about: Architecture) -> str:
@@ -174,7 +179,7 @@ def _our_name(name: str, about: Architecture) -> str:
     return f"{layer}/{kind.replace('weight', 'kernel')}" if separator else name
 
 
-def _fold_batch_norm(tensors: Tensors, folded) -> None:
+def _fold_batch_norm(tensors: Tensors, folded, epsilon: float) -> None:
     """Takes batch normalisations into the convolutions below them: what they do when not trained.
 
     gamma (w * x - mean) / sqrt(variance + epsilon) + beta is a convolution, too.
@@ -185,7 +190,7 @@ def _fold_batch_norm(tensors: Tensors, folded) -> None:
         if f"{conv}/kernel" not in tensors or any(part not in tensors for part in parts):
             continue  # what is missing is named later
         gamma, beta, mean, variance = (np.asarray(tensors.pop(part), np.float64) for part in parts)
-        scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+        scale = gamma / np.sqrt(variance + epsilon)
         kernel = tensors[f"{conv}/kernel"]
         bias = tensors.get(f"{conv}/bias", np.zeros(1))
         tensors[f"{conv}/kernel"] = (kernel * scale[:, None, None, None]).astype(np.float32)

@@ -162,7 +162,10 @@ class TestMnist:
 
     def test_absent_says_how_to_get_it(self, tmp_path):
         message = error_of(data.load, "mnist", "train", data_dir=str(tmp_path))
-        for words in ("pip install tensorflow", "tfds.builder('mnist'", f"{tmp_path}/tfds", "idx"):
+        for words in (f"no idx files in {tmp_path}", "INTRIGUING_CACHE", "9.91 MB", "is off"):
+            assert words in message
+        message = error_of(data.load, "kmnist", "train", data_dir=str(tmp_path))
+        for words in ("pip install tensorflow", "tfds.builder('kmnist'", f"{tmp_path}/tfds"):
             assert words in message
         assert "file_format='array_record').download_and_prepare()" in message
 

@@ -22,6 +22,7 @@ NUM_PARAMS = {
     "alexnet_single_tower": 61_100_840,
     "squeezenet": 1_235_496,
     "googlenet": 6_998_552,
+    "googlenet_torchvision": 6_624_904 - 7_280,  # torchvision's, less what normalisations scale by
     # He et al. 2015, table 6, give 0.27 and 0.46 million. Convolutions: 432 + 6 x 2,304 + 4,608 +
     # 5 x 9,216 + 18,432 + 5 x 36,864 = 267,696; a bias for each map, 688; 650 on top.
     "resnet20": 269_034,
@@ -40,8 +41,8 @@ def test_number_of_parameters(name):
     model = build(**next(iter(models.PRETRAINED[name].origins.values())))
     assert models.num_params(model, image_shape) == NUM_PARAMS[name]
     fewer = models.num_params(build(num_classes - 5), image_shape)
-    inputs = {"squeezenet": 512, "googlenet": 1024, "resnet20": 64, "resnet32": 64,
-              "robust_small_cifar": 100, "robust_small_mnist": 100}.get(name, 4096)  # fmt: skip
+    inputs = {"squeezenet": 512, "googlenet": 1024, "googlenet_torchvision": 1024, "resnet20": 64,
+              "resnet32": 64, "robust_small_cifar": 100, "robust_small_mnist": 100}.get(name, 4096)  # fmt: skip
     assert NUM_PARAMS[name] - fewer == 5 * (inputs + 1)
 
 

@@ -183,7 +183,8 @@ def test_numbers_of_a_type_that_numpy_lacks_are_refused_in_one_line(tmp_path):
         import_weights.load(tmp_path / "net.safetensors", "squeezenet")
 
 
-def test_batch_normalisation_is_folded_with_its_own_epsilon():
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-3])
+def test_batch_normalisation_is_folded_with_its_own_epsilon(epsilon):
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(2, 3, 1, 1)).astype(np.float32)
     gamma, beta, mean = rng.normal(size=(3, 2))
@@ -192,18 +193,17 @@ def test_batch_normalisation_is_folded_with_its_own_epsilon():
         "conv1/kernel": kernel, "bn1/kernel": gamma, "bn1/bias": beta, "bn1/running_mean": mean,
         "bn1/running_var": variance, "bn1/num_batches_tracked": np.array(7),
     }  # fmt: skip
-    import_weights._fold_batch_norm(tensors, {"conv1": "bn1"})
+    import_weights._fold_batch_norm(tensors, {"conv1": "bn1"}, epsilon)
     x = rng.normal(size=3)
-    expected = gamma * (kernel[:, :, 0, 0] @ x - mean) / np.sqrt(variance + 1e-5) + beta
+    expected = gamma * (kernel[:, :, 0, 0] @ x - mean) / np.sqrt(variance + epsilon) + beta
     assert tensors.keys() == {"conv1/kernel", "conv1/bias"}
     found = tensors["conv1/kernel"][:, :, 0, 0] @ x + tensors["conv1/bias"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_pth_that_is_none_and_pth_without_pytorch(tmp_path, monkeypatch):
+def test_pth_that_is_none(tmp_path):
     (tmp_path / "net.pth").write_bytes(b"junk")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match="needs PyTorch: pip install torch") as caught:
+    with pytest.raises(InputError, match="not a state dict of PyTorch") as caught:
         import_weights.load(tmp_path / "net.pth", "squeezenet")
     assert "fetch it again" not in str(caught.value)
 
