@@ -4,6 +4,7 @@ A door, not a room: flags, one line of log, one call. Without flags it lists the
 """
 
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ def fail(reason: object) -> NoReturn:
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags; a misspelt or ill-typed one ends the program with one line."""
     try:
+        argv = configs.locate(argv)
         configs.check(argv)
         if arguments := flags.FLAGS(argv)[1:]:
             raise flags.Error(f"{arguments[0]}: flags begin with --")
@@ -61,7 +63,7 @@ def main(argv: list[str]) -> None:
         keep_compilations()
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]).stem
     try:
-        workdir = Path(_WORKDIR.value or f"runs/{name}")
+        workdir = Path(_WORKDIR.value or f"runs/{name}").expanduser()
         run_experiment(_CONFIG.value, workdir, _NUM_DEVICES.value, command)
     except InputError as error:
         fail(error)
@@ -70,7 +72,10 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        print(configs.describe())
-    else:
-        app.run(main, flags_parser=parse_flags)
+    try:
+        if len(sys.argv) == 1 or {"-h", "--help", "-help"} & set(sys.argv[1:]):
+            print(configs.describe(), flush=True)
+        else:
+            app.run(main, flags_parser=parse_flags)
+    except BrokenPipeError:  # `launch.py | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,9 +14,32 @@ def describe() -> str:
     """How to run, and one line per config: its path and the first line of its docstring."""
     lines = ["usage: python launch.py --config=configs/NAME.py[:quick] [--workdir=DIR]", ""]
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        if path.stem == "default":  # what the others start from
+            continue
         summary = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
         lines.append(f"  configs/{path.name:24} {summary}")
-    return "\n".join([*lines, "", "Override any field: --config.attack.budget=50 --config.seed=3"])
+    return "\n".join([
+        *lines, "", "Override any field: --config.attack.budget=50 --config.seed=3",
+        "Flags: --workdir=DIR (runs/NAME), --num_devices=N (all), --nocompilation_cache",
+        "Data and weights that are missing are fetched; --config.data.download=False forbids it.",
+        "The same command again resumes. Results: DIR/report.html",
+    ])  # fmt: skip
+
+
+def locate(argv: list[str]) -> list[str]:
+    """The command line with the config's path as a file that is there, if it is one of these.
+
+    `--config=configs/digits.py` is meant wherever the command is typed; a file in the folder where
+    it is typed comes first.
+    """
+    found = []
+    for arg in argv:
+        given = re.fullmatch(r"(--?config=)(configs/[^:]*)(:.*)?", arg)
+        if given and not Path(given[2]).is_file():
+            path = Path(__file__).parent.parent / given[2]
+            arg = f"{given[1]}{path}{given[3] or ''}" if path.is_file() else arg
+        found.append(arg)
+    return found
 
 
 def check(argv: list[str]) -> None:

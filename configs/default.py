@@ -1,4 +1,4 @@
-"""The fields of an experiment with their defaults; the other configs are these plus what differs.
+"""The fields of an experiment with their defaults; the other configs: these and what differs.
 
 Every field is in intriguing/experiments/settings.py and specs.py, with its unit and source.
 """

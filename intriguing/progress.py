@@ -48,6 +48,10 @@ class Progress:
         return self
 
     def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the bar as it is, on a line of its own."""
         self._bar.close()
 
     def restore(self, num_done: int) -> None:

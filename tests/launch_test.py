@@ -39,18 +39,49 @@ def error_of(*arguments) -> str:
 def test_no_arguments_lists_every_config():
     process = launch()
     assert process.returncode == 0 and process.stderr == ""
-    paths = sorted(path.name for path in (ROOT / "configs").glob("[!_]*.py"))
+    paths = {path.name for path in (ROOT / "configs").glob("[!_]*.py")} - {"default.py"}
     assert "digits.py" in paths
     lines = process.stdout.splitlines()
-    for name in paths:
+    for name in sorted(paths):
         (line,) = (line for line in lines if line.startswith(f"  configs/{name} "))
         assert line.split(maxsplit=1)[1]  # says what it is
 
 
-def test_help_names_the_flags():
-    process = launch("--help")
-    assert "--config" in process.stdout and "--workdir" in process.stdout
-    assert "Traceback" not in process.stderr
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_configs_and_flags(flag):
+    process = launch(flag)
+    for words in ("configs/digits.py", "--config=", "--workdir", "--num_devices", "fetched"):
+        assert words in process.stdout
+    assert process.returncode == 0 and process.stderr == ""
+    assert max(map(len, process.stdout.splitlines())) <= 110
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{sys.executable} launch.py | head -n 1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True,
+                          timeout=60, check=True)  # fmt: skip
+    assert done.stdout.startswith("usage") and done.stderr == ""
+
+
+NO_NETWORK = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize("config", ["alexnet_attack", "imagenet_attack", "mnist_cross_model"])
+def test_without_a_network_one_line_says_what_to_fetch(tmp_path, config):
+    """Typed in another folder, with the workdir in the home that a shell does not expand."""
+    environment = {name: value for name, value in os.environ.items() if name != "INTRIGUING_DATA"}
+    cache = str(tmp_path / "cache")
+    environment |= NO_NETWORK | {"INTRIGUING_CACHE": cache, "HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "intriguing", f"--config=configs/{config}.py",
+               "--workdir=~/run"]  # fmt: skip
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True,
+                          timeout=120, check=False)  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    for words in ("MB)", cache, "INTRIGUING_CACHE", "no network"):
+        assert words in line
+    assert not (tmp_path / "~").exists() and (tmp_path / "home" / "run").is_dir()
 
 
 @pytest.mark.parametrize(

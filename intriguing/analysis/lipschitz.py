@@ -20,6 +20,7 @@ from intriguing.models.layers import (
     Add,
     Conv,
     Dense,
+    Layer,
     LocalResponseNorm,
     MaxPool,
     MeanPool,
@@ -68,6 +69,58 @@ def lipschitz_bounds(
         joint = sum(below) if isinstance(layer, Add) else constant * math.hypot(*below)
         found[name] = Bound(constant, joint)
     return found
+
+
+def lipschitz_bound(layers, params=None, *, image_shape: tuple[int, ...]) -> float:
+    """An upper bound of a network's Lipschitz constant, from images to logits (the paper's 4.3).
+
+    Args:
+      layers: a `LayerGraph`; or any chain of our layers, bottom to top, as pairs (layer, kernel),
+        kernel None where it has none: [(Dense(100), w1), (Sigmoid(), None), (Dense(10), w2)].
+      params: of a `LayerGraph`, {layer: {"kernel", "bias"}}.
+      image_shape: of one image.
+
+    Raises:
+      InputError: weights that are empty, NaN or infinite; a chain of something else.
+    """
+    if params is None:
+        layers, params = _chain(layers)
+    nodes = getattr(layers, "nodes", layers)
+    return lipschitz_bounds(nodes, params, image_shape)[nodes[-1].name].total
+
+
+def operator_norm(layer, kernel, input_shape: tuple[int, ...]) -> float:
+    """An upper bound of a layer's operator norm (the paper's equations 3 and 4): `layer_constant`.
+
+    Args:
+      layer: one of `models.layers`.
+      kernel: its weights in our layout, (inputs, features) or (y, x, inputs, features).
+      input_shape: of one input.
+
+    Raises:
+      InputError: weights that are empty, NaN or infinite.
+    """
+    return layer_constant(layer, check_kernel(kernel), input_shape)
+
+
+def _chain(pairs) -> tuple[list[Node], dict]:
+    """(nodes, parameters) of a chain of (layer, kernel)."""
+    nodes, params = [], {}
+    try:
+        for number, (layer, kernel) in enumerate(pairs, start=1):
+            below = nodes[-1].name if nodes else "images"
+            nodes.append(Node(f"layer{number}", layer, (below,)))
+            if kernel is not None:
+                kernel = np.asarray(kernel)
+                params[nodes[-1].name] = {"kernel": kernel, "bias": np.zeros(kernel.shape[-1])}
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "lipschitz_bound: give a LayerGraph and its params, or a chain of pairs (layer, kernel)"
+            " with layers of intriguing.models.layers"
+        ) from error
+    if not nodes or not all(isinstance(node.layer, Layer) for node in nodes):
+        raise InputError("lipschitz_bound: the chain holds what is no layer of models.layers")
+    return nodes, params
 
 
 def layer_constant(layer, kernel, input_shape: tuple[int, ...], num_inputs: int = 1) -> float:

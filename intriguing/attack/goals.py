@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.tree_util import Partial, register_dataclass, register_static
 
 from intriguing import predict
@@ -57,6 +56,12 @@ def _scaled(outputs, scale):
     return outputs if scale is None else outputs * scale[:, None]
 
 
+def _cross_entropy(outputs, labels):
+    """-log softmax(outputs)[label], (batch,)."""
+    label = jnp.take_along_axis(outputs, labels[:, None], axis=-1)[:, 0]
+    return jax.nn.logsumexp(outputs, axis=-1) - label
+
+
 def is_valid(outputs) -> jax.Array:
     """Whether each row has neither NaN nor +inf: -inf is a class that the network masks."""
     return (outputs < jnp.inf).reshape(len(outputs), -1).all(axis=-1)
@@ -74,7 +79,7 @@ class Targeted:
         """Loss and margin of outputs (batch, classes); the loss is that of `scale * outputs`."""
         scaled = _scaled(outputs, scale)
         hot = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
-        loss = optax.softmax_cross_entropy_with_integer_labels(scaled, labels)
+        loss = _cross_entropy(scaled, labels)
         margin, margin_grad = _margin(outputs, labels)
         return Reading(loss, margin, _scaled(jax.nn.softmax(scaled) - hot, scale), margin_grad)
 

@@ -19,6 +19,7 @@ from intriguing.attack.inputs import Task
 from intriguing.attack.lanes import Finished
 from intriguing.attack.problem import AttackOptions, Problem
 from intriguing.attack.result import AttackResult, finish
+from intriguing.progress import Progress
 
 FINISHED_PIXELS = 2**18  # of the passes of images that are refined at once, on each device
 
@@ -65,7 +66,7 @@ def minimal_perturbation(
     bounds=(0.0, 1.0),
     scale=None,
     mesh: Mesh | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | bool | None = None,
     **options,
 ) -> AttackResult:
     """Finds, for each image, the smallest change that makes the model answer what is wanted.
@@ -86,7 +87,7 @@ def minimal_perturbation(
         is minimised, and what `l2_norm` holds.
       mesh: devices to use (`sharding.make_mesh`), that divide the images or, by a model axis over
         all of them, the weights; default: one.
-      progress: called now and then with the number of images done.
+      progress: called now and then with the number of images done; True shows a bar.
       **options: fields of `AttackOptions`; `budget`, evaluations per image, is the one to know.
 
     Returns:
@@ -109,7 +110,7 @@ def minimal_perturbation(
     num_lanes = _choose_num_lanes(model, problem, plan.search, options.num_lanes, mesh)
     slow_loops = predict.has_slow_loops(model, problem.images, mesh)
     how = feed.How(plan.search, num_lanes, mesh, slow_loops)
-    tell = _never_fewer(progress)
+    tell = _never_fewer(progress, len(problem.images))
     num_rows = num_finished_at_once(how, plan, problem.images[0].size, options.num_lanes)
     static = {"mesh": mesh, "unroll": slow_loops, **plan.refinement()}
     _check_trace(model, task, plan, num_lanes // sharding.num_shards(mesh), num_rows, static)
@@ -148,15 +149,20 @@ def _check_trace(model, task: Task, plan, num_lanes: int, num_rows: int, static)
     inputs.check_trace(_finish, task.seen(), rows, found, **static)
 
 
-def _never_fewer(progress: Callable[[int], None] | None) -> Callable[[int], None]:
+def _never_fewer(progress, num_images: int) -> Callable[[int], None]:
     """Tells `progress` how many are found, or also refined and verified: the most so far."""
-    num_told = 0
+    num_told, bar = 0, None
+    if progress is True:
+        bar = Progress(num_images, "attacking")
+        progress = bar.update
 
     def tell(num_found: int) -> None:
         nonlocal num_told
         num_told = max(num_told, num_found)
-        if progress is not None:
+        if callable(progress):
             progress(num_told)
+        if bar is not None and num_told == num_images:
+            bar.close()
 
     return tell
 

@@ -12,13 +12,13 @@ from intriguing.attack import penalty_search
 from intriguing.attack.lanes import Finished, Queue
 from intriguing.attack.objective import evaluate, first_penalty, norm_and_unit, penalty_objective
 from intriguing.attack.penalty_lanes import MORE_PENALTIES, PenaltyOptions
-from intriguing.solver import box_lbfgs
 
 
 def _search(
     logits_fn, goal, index, image, lower, upper, label, options: PenaltyOptions
 ) -> Finished:
     """The search on c for one image; returns one row of `Finished`, with the image unflattened."""
+    from intriguing.solver import box_lbfgs  # slow to import, and nobody else's need
 
     def solve(carry):
         num_solves, z, search, row = carry

@@ -4,16 +4,20 @@ The only module that imports jaxopt; it knows nothing of images.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxopt
 from jax.flatten_util import ravel_pytree
 
 from intriguing.solver import lbfgs_step
 from intriguing.solver.lbfgs_step import Status
+
+with warnings.catch_warnings():  # that it is no longer maintained: we know, and say so elsewhere
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import jaxopt
 
 INTERIOR = 1e-4  # where jaxopt starts: this fraction of the box away from its faces
 MAX_LINE_SEARCH = 8  # jaxopt's evaluations per line search; near the optimum float32 cannot meet it

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import intriguing
 from intriguing import attack, data, models
 from intriguing.analysis import lipschitz, operator_norms
 from intriguing.errors import InputError
@@ -22,6 +23,7 @@ from intriguing.models.layers import (
     Normalise,
     PadShortcut,
     Relu,
+    Sigmoid,
 )
 
 SHAPES = [(12, 7), (7, 12), (9, 9), (5, 1), (1, 5)]
@@ -384,3 +386,28 @@ def test_another_layer_on_top_is_bounded_by_its_norm():
     bounds = lipschitz.lipschitz_bounds(nodes, params, (4, 4, 2))
     pairs = lipschitz.difference_bounds(nodes, params, bounds, 3)
     np.testing.assert_allclose(pairs, np.sqrt(2) * bounds["pool"].total * (1 - np.eye(3)))
+
+
+# ---- the public names
+
+
+def test_a_chain_of_layers_is_bounded_as_the_network_is():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(6, 5)), rng.normal(size=(5, 3))
+    chain = [(Dense(5), first), (Sigmoid(), None), (Dense(3), second)]
+    norms = [np.linalg.svd(each, compute_uv=False)[0] for each in (first, second)]
+    found = intriguing.lipschitz_bound(chain, image_shape=(6,))
+    np.testing.assert_allclose(found, norms[0] * norms[1] / 4, rtol=1e-5)
+    np.testing.assert_allclose(intriguing.operator_norm(Dense(5), first, (6,)), norms[0], rtol=1e-5)
+    model = models.fully_connected((5,), 3)
+    params = {"fc1": {"kernel": first, "bias": np.zeros(5)},
+              "fc2": {"kernel": second, "bias": np.zeros(3)}}  # fmt: skip
+    np.testing.assert_allclose(
+        intriguing.lipschitz_bound(model, params, image_shape=(6,)), found, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("chain", [[], [1, 2], [("dense", np.ones((2, 2)))], None])
+def test_a_chain_of_something_else(chain):
+    with pytest.raises(InputError, match="chain"):
+        intriguing.lipschitz_bound(chain, image_shape=(2,))

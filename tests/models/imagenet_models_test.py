@@ -42,7 +42,8 @@ def test_number_of_parameters(name):
     assert models.num_params(model, image_shape) == NUM_PARAMS[name]
     fewer = models.num_params(build(num_classes - 5), image_shape)
     inputs = {"squeezenet": 512, "googlenet": 1024, "googlenet_torchvision": 1024, "resnet20": 64,
-              "resnet32": 64, "robust_small_cifar": 100, "robust_small_mnist": 100}.get(name, 4096)  # fmt: skip
+              "resnet32": 64, "robust_small_cifar": 100, "robust_small_mnist": 100}  # fmt: skip
+    inputs = inputs.get(name, 4096)
     assert NUM_PARAMS[name] - fewer == 5 * (inputs + 1)
 
 
