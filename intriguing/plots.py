@@ -44,7 +44,7 @@ def show(
         raise InputError("show: no image was made adversarial: name rows to show all the same")
     low, high = min(0.0, float(originals.min())), max(1.0, float(originals.max()))
     figure, axes = plt.subplots(
-        len(rows), 3, figsize=(6.0, 2.2 * len(rows)), squeeze=False, layout="constrained"
+        len(rows), 3, figsize=(6.3, 0.2 + 2.5 * len(rows)), squeeze=False, layout="constrained"
     )
     for row, cells in zip(rows, axes, strict=True):
         difference = changed[row] - originals[row]

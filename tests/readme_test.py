@@ -18,16 +18,32 @@ def test_the_example_runs():
     np.testing.assert_allclose(result.distortion, np.sqrt((change**2).mean(axis=1)), rtol=1e-5)
 
 
-def run_example(number: int) -> dict:
+def examples_of_readme() -> list[str]:
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
+    return examples
+
+
+def run_example(number: int) -> dict:
     names = {}
-    exec(compile(examples[number], "README.md", "exec"), names)
+    exec(compile(examples_of_readme()[number], "README.md", "exec"), names)
     return names
 
 
+def test_what_follows_from_a_result_runs(tmp_path):
+    text = examples_of_readme()[1].replace("/tmp/", f"{tmp_path}/")
+    names = run_example(0)
+    exec(compile(text, "README.md", "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} == {"nearest.npz", "curve.png", "nearest.png"}
+    # No targeted perturbation of the first example is smaller than the nearest of any class.
+    assert (names["nearest"].l2_norm <= names["result"].l2_norm * 1.001).all()
+    right = names["logits_fn"](names["images"]).argmax(axis=-1) == names["labels"]
+    curve = names["curve"].attacked
+    assert curve[0] == right.mean() and curve[-1] < curve[0]
+
+
 def test_the_solver_s_example_runs():
-    names = run_example(1)
+    names = run_example(2)
     # The first problem ends on the upper bound; the others at the minimum, which is flat: x^4.
     np.testing.assert_allclose(names["params"][:, 0], [1, 2, 2], atol=0.05)
     assert (np.asarray(names["state"].error) <= 1e-3).all()

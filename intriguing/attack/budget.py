@@ -1,8 +1,8 @@
 """From the budget to everything that follows from it: which search, and how it shares the budget.
 
 Exploring and projecting is the best default on every network that was measured; where nothing has a
-kink a refinement goes on from there, and elsewhere it changes nothing (benchmarks/README.md, "The
-frontier"). The search on c, alone, is the paper's protocol.
+kink a refinement goes on from there; elsewhere exploring makes more of what it costs
+(benchmarks/README.md, "The frontier"). The search on c, alone, is the paper's protocol.
 """
 
 from dataclasses import fields
