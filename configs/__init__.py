@@ -4,6 +4,7 @@ import ast
 import difflib
 import re
 import runpy
+import textwrap
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -17,7 +18,8 @@ def describe() -> str:
         if path.stem == "default":  # what the others start from
             continue
         summary = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
-        lines.append(f"  configs/{path.name:24} {summary}")
+        start = f"  configs/{path.name:27} "
+        lines.append(textwrap.fill(start + summary, 100, subsequent_indent=" " * len(start)))
     return "\n".join([
         *lines, "", "Override any field: --config.attack.budget=50 --config.seed=3",
         "Flags: --workdir=DIR (runs/NAME), --num_devices=N (all), --nocompilation_cache",

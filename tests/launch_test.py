@@ -53,7 +53,7 @@ def test_help_names_configs_and_flags(flag):
     for words in ("configs/digits.py", "--config=", "--workdir", "--num_devices", "fetched"):
         assert words in process.stdout
     assert process.returncode == 0 and process.stderr == ""
-    assert max(map(len, process.stdout.splitlines())) <= 110
+    assert max(map(len, process.stdout.splitlines())) <= 100
 
 
 def test_a_reader_that_leaves_is_no_error():

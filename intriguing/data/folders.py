@@ -50,10 +50,16 @@ class Listing(NamedTuple):
 
 def located(request: Request) -> Request:
     """With the folder that was asked for or, without one, that of Imagenette's photographs."""
-    if request.data_dir is None and request.download:
+    if request.data_dir is not None:
+        require_path(request)
+        return request
+    try:
         return request._replace(data_dir=published.imagenette(request.download))
-    require_path(request)
-    return request
+    except InputError as error:
+        raise InputError(
+            "image_folder: no folder of images (data_dir, --config.data.dir, or the environment"
+            f" variable INTRIGUING_DATA); {error}"
+        ) from error
 
 
 def load_image_folder(request: Request) -> Stored:

@@ -127,7 +127,7 @@ def test_download_false_fetches_nothing(server, tmp_path):
     assert not server.asked
 
 
-def test_a_network_that_nobody_publishes(tmp_path):
+def test_a_network_that_nobody_publishes(server, tmp_path):
     config = make_config()
     config.models.squeezenet.architecture = "alexnet"
     with pytest.raises(InputError, match=r"no published weights.*random.*train"):

@@ -348,22 +348,26 @@ def test_streamed_units(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "arguments"),
-    [(alexnet_attack, ("", "quick", "single_tower", "imagenet2012", "imagenette")),
+    [(alexnet_attack, ("", "quick", "single_tower", "two_towers", "imagenet2012", "imagenette")),
      (imagenet_attack, ("", "quick", "googlenet")),
-     (alexnet_lipschitz, ("", "quick", "single_tower", "squeezenet")),
+     (alexnet_lipschitz, ("", "quick", "two_towers", "squeezenet")),
      (alexnet_units, ("", "quick", "single_tower")),
      (imagenet_units, ("quick", "squeezenet", "googlenet"))],
 )  # fmt: skip
 def test_configs_say_what_is_missing(module, arguments, tmp_path, monkeypatch):
     monkeypatch.delenv("INTRIGUING_DATA", raising=False)
+    monkeypatch.setenv("INTRIGUING_CACHE", str(tmp_path / "cache"))
     for argument in arguments:
         config = module.get_config(argument)
         assert set(config.model_names) <= set(config.models)
         for name in config.model_names:
             assert config.models[name].architecture in models.PRETRAINED
             config.models[name].weights = ""
-        config.data.dir = ""
-        with pytest.raises(InputError, match=r"neither weights nor data\. .*\.npz.*imagenette"):
+        config.data.dir, config.data.download = "", False
+        wanted = (
+            r"no published weights.*random.*train|needed: http.*INTRIGUING_CACHE|INTRIGUING_DATA"
+        )
+        with pytest.raises(InputError, match=wanted):
             run_experiment(config, tmp_path / "run", 1)
     with pytest.raises(ValueError, match="unknown argument :none; there are"):
         module.get_config("none")
