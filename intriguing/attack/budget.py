@@ -5,15 +5,16 @@ kink a refinement goes on from there; elsewhere exploring makes more of what it 
 (benchmarks/README.md, "The frontier"). The search on c, alone, is the paper's protocol.
 """
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 from intriguing.attack.explore import ExploreOptions
 from intriguing.attack.goals import NAMED, Goal
 from intriguing.attack.lanes import Search
 from intriguing.attack.penalty_lanes import PenaltyOptions
-from intriguing.attack.problem import AttackOptions
+from intriguing.attack.problem import AttackOptions, most_norm
 from intriguing.attack.refine import num_passes
+from intriguing.attack.view import solver_norm
 
 FIELDS = {field.name for field in fields(AttackOptions)}
 SEARCHES = ("auto", "explore", "penalty")
@@ -31,6 +32,13 @@ class Plan(NamedTuple):
     def refinement(self) -> dict[str, int]:
         """What the refinement takes."""
         return {"refine_steps": self.refine_steps, "num_margins": self.num_margins}
+
+    def limited(self, unit, scale) -> "Plan":
+        """With the longest norm as the solver counts, of the user's."""
+        if not isinstance(self.search, ExploreOptions):
+            return self
+        max_norm = solver_norm(self.search.max_norm, unit, scale)
+        return self._replace(search=replace(self.search, max_norm=max_norm))
 
     def within(self, outputs_shape: tuple[int, ...], goal: Goal) -> "Plan":
         """No more margins than outputs (batch, classes) have."""
@@ -78,7 +86,8 @@ def _explore(options: AttackOptions, is_smooth: bool, goal: Goal) -> Plan:
     num_margins = options.num_margins or _margins(num_margins, goal)
     cost = num_passes(goal, 1, num_margins)
     steps = min(steps, (budget - MIN_BUDGET) // (2 * cost))  # the search gets over half
-    return Plan(ExploreOptions(budget - steps * cost, goal.is_union), steps, num_margins)
+    search = ExploreOptions(budget - steps * cost, goal.is_union, most_norm(options))
+    return Plan(search, steps, num_margins)
 
 
 def _penalty(options: AttackOptions, goal: Goal) -> Plan:

@@ -16,6 +16,7 @@ An image without success goes on from other starts: the middle of its box, then 
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -35,6 +36,7 @@ STEPS = (1.0, 0.01)  # explored: first and last, relative to the norm that was f
 START = 0.5  # explored: from so far on the way to the best point
 RADIUS = 0.8  # the first one, likewise
 RESIZE = (0.2, 0.02)  # by which the radius changes: first and last
+HOPELESS = 1.5  # times the longest norm that counts: the last stage takes away some percent
 RESTARTS = 4  # runs of a whole budget from other starts, for an image without success
 LEAST_MARGIN = 1e-4  # of a success, where the clean image has `FIRST_MARGIN`: beyond rounding
 NEWTON_STEPS = 10
@@ -101,17 +103,21 @@ def smallest_step(grad, offset, lower, upper):
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=("budget",), meta_fields=("is_union",)
+    jax.tree_util.register_dataclass,
+    data_fields=("budget", "max_norm"),
+    meta_fields=("is_union",),
 )
 @dataclasses.dataclass(frozen=True)
 class ExploreOptions:
     """`budget`: evaluations per image; up to `RESTARTS` times as many more without success.
 
     `is_union`: one of several margins is enough, so that the nearest is looked for first.
+    `max_norm`: an image whose best is longer than `HOPELESS` times that after exploring is left.
     """
 
     budget: int
     is_union: bool = False
+    max_norm: float = math.inf
 
     def stages(self) -> Stages:
         """When each of them is over."""
@@ -186,7 +192,9 @@ class ExploreOptions:
             num_flat=jnp.where(point.usable, 0, state.num_flat + 1),
             top_margin=jnp.where(restart, -jnp.inf, state.top_margin),
         )
-        done = lane.done | (over & ~restart) | (lane.best_norm == 0) | point.lost
+        hopeless = (count >= stages.explored) & (lane.best_norm > HOPELESS * self.max_norm)
+        hopeless &= point.found & (stages.explored > 0)
+        done = lane.done | (over & ~restart) | (lane.best_norm == 0) | point.lost | hopeless
         return lane._replace(state=state, done=done)
 
 

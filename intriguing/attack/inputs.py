@@ -58,7 +58,8 @@ def check_options(options: AttackOptions) -> None:
         least = budget.MIN_BUDGET if name == "budget" else 1
         if value < least:
             raise InputError(f"attack.{name} is {value}: it must be at least {least}")
-    for name, value in {"tol": options.tol, "rtol": options.rtol}.items():
+    for name in ("tol", "rtol", "max_norm"):
+        value = getattr(options, name)
         if value is not None and not value > 0:
             raise InputError(f"attack.{name} is {value}: it must be positive")
     if options.search == "explore" and options.solver != "batched":

@@ -17,7 +17,7 @@ from intriguing import predict, sharding
 from intriguing.attack import budget, feed, goals, inputs, memory
 from intriguing.attack.inputs import Task
 from intriguing.attack.lanes import Finished
-from intriguing.attack.problem import AttackOptions, Problem
+from intriguing.attack.problem import AttackOptions, Problem, most_norm
 from intriguing.attack.result import AttackResult, finish
 from intriguing.progress import Progress
 
@@ -29,14 +29,14 @@ def _finish(task, problem: Problem, found: Finished, mesh, refine_steps, num_mar
     """Refines what the search found and judges it by a fresh forward pass; an `AttackResult`.
 
     Args:
-      task: (view, logits_fn, unit, scale) of a `Task`.
+      task: (view, logits_fn, unit, scale) of a `Task`, and the longest norm that counts.
       problem: rows of it, in the user's units, without their goal, and the goal.
     """
 
     def on_device(shared, problem: Problem, found: Finished):
-        task, goal = shared
+        (*task, max_norm), goal = shared
         return finish(
-            task, problem._replace(goal=goal), found, refine_steps=refine_steps,
+            task, problem._replace(goal=goal), found, max_norm, refine_steps=refine_steps,
             num_margins=num_margins, unroll=unroll,
         )  # fmt: skip
 
@@ -77,8 +77,7 @@ def minimal_perturbation(
         once for all of them; so are those that any other callable closes over, read at each call.
         A logit of -inf masks a class.
       images: (batch, ...) floating, inside `bounds`; or a pytree of such arrays, as `logits_fn`
-        takes it; integer and categorical features are out: close over them. The solver works in
-        float32, in float64 on float64 images.
+        takes it; integer and categorical features are out. The solver works in float32, or float64.
       labels: (batch,) integers: the target classes or, untargeted, the classes to leave.
       goal: "targeted", "untargeted", or `attack.from_margin(...)`.
       bounds: (lower, upper), scalars or arrays that broadcast to `images`; of a pytree's structure
@@ -106,16 +105,17 @@ def minimal_perturbation(
     inputs.check_rows(task)
     model, problem = task.model(), task.in_units()
     plan = budget.choose(options, predict.is_smooth(model, problem.images), problem.goal)
-    plan = plan.within(task.clean.shape, problem.goal)
+    plan = plan.within(task.clean.shape, problem.goal).limited(task.unit, task.scale)
     num_lanes = _choose_num_lanes(model, problem, plan.search, options.num_lanes, mesh)
     slow_loops = predict.has_slow_loops(model, problem.images, mesh)
     how = feed.How(plan.search, num_lanes, mesh, slow_loops)
     tell = _never_fewer(progress, len(problem.images))
     num_rows = num_finished_at_once(how, plan, problem.images[0].size, options.num_lanes)
     static = {"mesh": mesh, "unroll": slow_loops, **plan.refinement()}
-    _check_trace(model, task, plan, num_lanes // sharding.num_shards(mesh), num_rows, static)
+    seen = (*task.seen(), most_norm(options))
+    _check_trace(model, task, seen, how, num_rows, static)
     parts = feed.SOLVERS[options.solver](model, problem, how, tell, options.utilisation)
-    return _finish_all(task, parts, num_rows, tell, static)
+    return _finish_all(task, seen, parts, num_rows, tell, static)
 
 
 def _choose_num_lanes(model, problem: Problem, search, num_lanes: int | None, mesh: Mesh) -> int:
@@ -128,17 +128,18 @@ def _choose_num_lanes(model, problem: Problem, search, num_lanes: int | None, me
     return min(chosen, most * sharding.num_shards(mesh))
 
 
-def _check_trace(model, task: Task, plan, num_lanes: int, num_rows: int, static) -> None:
+def _check_trace(model, task: Task, seen, how: feed.How, num_rows: int, static) -> None:
     """Traces the network as it will be run: with its gradient, and refined."""
 
     def like(array, num: int):
         return jax.ShapeDtypeStruct((num, *array.shape[1:]), array.dtype)
 
     images, _, _, labels, goal = task.problem
+    num_lanes = how.num_lanes // sharding.num_shards(how.mesh)
     flat = jax.ShapeDtypeStruct((num_lanes, images[0].size), images.dtype)
     inputs.check_trace(
         memory.first_step, model, goal, like(images, num_lanes), like(labels, num_lanes), flat,
-        plan.search,
+        how.search,
     )  # fmt: skip
     number, count = (jax.ShapeDtypeStruct((num_rows,), t) for t in (images.dtype, jnp.int32))
     found = Finished(
@@ -146,7 +147,7 @@ def _check_trace(model, task: Task, plan, num_lanes: int, num_rows: int, static)
         best_penalty=number, num_evals=count, non_finite=jax.ShapeDtypeStruct((num_rows,), bool),
     )  # fmt: skip
     rows = Problem(*(like(array, num_rows) for array in task.problem[:-1]), goal)
-    inputs.check_trace(_finish, task.seen(), rows, found, **static)
+    inputs.check_trace(_finish, seen, rows, found, **static)
 
 
 def _never_fewer(progress, num_images: int) -> Callable[[int], None]:
@@ -167,13 +168,13 @@ def _never_fewer(progress, num_images: int) -> Callable[[int], None]:
     return tell
 
 
-def _finish_all(task: Task, parts, num_rows: int, progress, static: dict) -> AttackResult:
+def _finish_all(task: Task, seen, parts, num_rows: int, progress, static: dict) -> AttackResult:
     """`_finish` for `num_rows` found rows at a time, put in the order of the images."""
     num, results, num_done = len(task.problem.images), None, 0
     for found in feed.in_batches(parts, num_rows, num):
         rows = np.arange(num_rows) % len(found.index)  # padded: one compilation serves for all
         padded = Finished(*(field[rows] for field in found))
-        batch = _finish(task.seen(), task.problem.rows(padded.index), padded, **static)
+        batch = _finish(seen, task.problem.rows(padded.index), padded, **static)
         if results is None:
             results = [np.zeros((num, *part.shape[1:]), part.dtype) for part in batch]
         for whole, part in zip(results, batch, strict=True):

@@ -44,6 +44,8 @@ class AttackOptions:
     Fields:
       budget: evaluations per image, at most; an image that has not reached its goal by then gets
         more. None: 100; a search on c takes what it needs, about 65 on smooth networks.
+      max_norm: of the perturbation, in `l2_norm`'s units: a longer one is none (NOT_REACHED), and
+        an image that has nothing near it after exploring is given up. None: any length.
       search: "penalty", the search on c; "explore", project and explore, for networks with kinks;
         "auto": what suits the network, or "penalty" where one of its own options is given.
       refine: after the search on c, shrink r to a local minimum of |r|; False is the paper's
@@ -66,6 +68,7 @@ class AttackOptions:
     """
 
     budget: int | None = None
+    max_norm: float | None = None
     search: str = "auto"
     refine: bool = True
     solver: str = "batched"
@@ -86,3 +89,8 @@ class AttackOptions:
                  "num_lanes", "budget")  # fmt: skip
         found = asdict(self)
         return {name: found[name] for name in names if found[name] is not None}
+
+
+def most_norm(options: AttackOptions) -> float:
+    """The longest perturbation that counts, in the user's units."""
+    return float("inf") if options.max_norm is None else options.max_norm

@@ -46,13 +46,14 @@ class AttackResult(NamedTuple):
     status: np.ndarray
 
 
-def finish(task, problem: Problem, found: Finished, *, refine_steps, num_margins, unroll):
+def finish(task, problem: Problem, found: Finished, max_norm, *, refine_steps, num_margins, unroll):
     """Refines what the search found and judges it by a fresh pass; traceable, an `AttackResult`.
 
     Args:
       task: (view, logits_fn, unit, scale) of an `inputs.Task`.
       problem: in the user's units.
       found: rows of the search, in the solver's units; one for each of the problem.
+      max_norm: a longer perturbation does not count; infinity: any does.
       refine_steps: 0: none.
       num_margins, unroll: of `refine`.
     """
@@ -86,6 +87,9 @@ def finish(task, problem: Problem, found: Finished, *, refine_steps, num_margins
         num_evals = num_evals + num_passes(goal, refine_steps, num_margins)
     reached = jnp.isfinite(found.best_norm) | (refine_steps > 0)
     reached &= goal.is_reached(judge(adv_images), labels)
+    step = adv_images - images
+    norm = l2_norm(step if scale is None else step / scale)
+    reached &= norm <= max_norm
     success = there | reached
     kept = there | ~reached  # rows that hold the clean image
     adv_images = jnp.where(rows_of(kept, images), images, adv_images)
@@ -93,13 +97,11 @@ def finish(task, problem: Problem, found: Finished, *, refine_steps, num_margins
     status = jnp.where(non_finite, AttackStatus.NON_FINITE, AttackStatus.NOT_REACHED)
     status = jnp.where(reached, AttackStatus.REACHED, status)
     status = jnp.where(there, AttackStatus.ALREADY_THERE, status)
-    step = adv_images - images
-    weighed = step if scale is None else step / scale
     return AttackResult(
         adv_images=adv_images,
         success=success,
         distortion=jnp.where(success, distortion(images, adv_images), jnp.inf),
-        l2_norm=jnp.where(success, l2_norm(weighed), jnp.inf),
+        l2_norm=jnp.where(success, jnp.where(kept, 0.0, norm), jnp.inf),
         penalty_weight=jnp.where(kept, 0.0, found.best_penalty),
         num_evals=num_evals,
         status=status.astype(jnp.int32),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from intriguing.attack import budget, engine
 from intriguing.attack.goals import NAMED, Goal
 from intriguing.attack.lanes import Queue, empty_lanes
-from intriguing.attack.problem import AttackOptions, Problem
+from intriguing.attack.problem import AttackOptions, Problem, most_norm
 from intriguing.attack.result import AttackResult, finish
 from intriguing.attack.view import View
 
@@ -61,6 +61,6 @@ def solve(
     rows = jnp.argsort(jnp.where(work.finished.index < 0, num, work.finished.index))[:num]
     found = type(work.finished)(*(array[rows] for array in work.finished))
     return finish(
-        (View.of(images), logits_fn, None, None), problem, found,
+        (View.of(images), logits_fn, None, None), problem, found, most_norm(options),
         unroll=False, **plan.refinement(),
     )  # fmt: skip

@@ -95,3 +95,9 @@ def unit_of(bounds, scale):
     if scale is None:
         return None if power == 1 else np.float64(power)
     return np.asarray(scale, np.float64) * power
+
+
+def solver_norm(norm: float, unit, scale) -> float:
+    """A norm of the user's, |r / scale|, as the solver counts, which has |r / unit|."""
+    unit, scale = (1.0 if each is None else np.asarray(each) for each in (unit, scale))
+    return norm / float(np.ravel(unit / scale)[0])
