@@ -284,7 +284,9 @@ def _check_model(logits_fn, images, view: View, goal: Goal):
         outputs = jax.eval_shape(model, shapes)
     except Exception as error:  # whatever a model raises at a shape that it cannot take
         shape = " and ".join(str((num, *shape)) for shape in view.shapes)
-        raise InputError(f"logits_fn cannot take images {shape}: {first_line(error)}") from error
+        hint = ": it is PyTorch's; one of JAX is needed" if "must be Tensor" in str(error) else ""
+        said = f"{first_line(error)}{hint}"
+        raise InputError(f"logits_fn cannot take images {shape}: {said}") from error
     shape = getattr(outputs, "shape", None)
     if not shape or shape[0] != num:
         raise InputError(f"logits_fn must return {wide}, not {outputs}")

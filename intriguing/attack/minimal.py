@@ -151,15 +151,18 @@ def _check_trace(model, task: Task, seen, how: feed.How, num_rows: int, static) 
 
 
 def _never_fewer(progress, num_images: int) -> Callable[[int], None]:
-    """Tells `progress` how many are found, or also refined and verified: the most so far."""
+    """Tells `progress` how many are found, or also refined and judged: the most so far.
+
+    All of them only when all are judged: until then the last one is not done.
+    """
     num_told, bar = 0, None
     if progress is True:
         bar = Progress(num_images, "attacking")
         progress = bar.update
 
-    def tell(num_found: int) -> None:
+    def tell(num_found: int, is_judged: bool = False) -> None:
         nonlocal num_told
-        num_told = max(num_told, num_found)
+        num_told = max(num_told, num_found if is_judged else min(num_found, num_images - 1))
         if callable(progress):
             progress(num_told)
         if bar is not None and num_told == num_images:
@@ -180,6 +183,6 @@ def _finish_all(task: Task, seen, parts, num_rows: int, progress, static: dict) 
         for whole, part in zip(results, batch, strict=True):
             whole[found.index] = np.asarray(part)[: len(found.index)]
         num_done += len(found.index)
-        progress(num_done)
+        progress(num_done, True)
     result = AttackResult(*results)
     return result._replace(adv_images=task.view.unpack(result.adv_images))

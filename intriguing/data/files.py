@@ -21,6 +21,7 @@ DECODE_ERRORS = (
     Image.DecompressionBombError,
 )
 _ARCHIVE_ERRORS = (OSError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile)
+MAX_CLASSES = 100_000  # a larger class number is a mistake
 # What may be opened: others would start a decoder that nobody meant (an EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 
@@ -144,8 +145,11 @@ def _read_npz(path: Path, required: Sequence[str]) -> dict[str, np.ndarray]:
 def _numbered_names(labels: Iterable[np.ndarray]) -> list[str]:
     # Over both splits: a class that only the other one has must not change the number of classes.
     # Labels that are no numbers are left to `_to_dataset`, which says so.
-    highest = (int(part.max(initial=0)) for part in labels if part.dtype.kind in "biu")
-    return [str(i) for i in range(1 + max(highest, default=0))]
+    highest = max((int(part.max(initial=0)) for part in labels if part.dtype.kind in "biu"),
+                  default=0)  # fmt: skip
+    if highest >= MAX_CLASSES:  # their names would fill the memory
+        raise InputError(f"label {highest} is above {MAX_CLASSES - 1}: mend the labels")
+    return [str(i) for i in range(1 + highest)]
 
 
 def decode_image(

@@ -13,6 +13,7 @@ import numpy as np
 from intriguing.data import published
 from intriguing.data.files import (
     DECODE_ERRORS,
+    MAX_CLASSES,
     SPLITS,
     Request,
     Stored,
@@ -29,7 +30,6 @@ WANTED = (
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff",
 )  # fmt: skip
-MAX_CLASSES = 100_000  # a larger class number is a mistake, and would fill the memory with names
 # Folders that people call so hold splits or everything, never a class.
 NO_CLASS = re.compile(r"(train|test|val|valid|validation|training|testing|images?|imgs?|data)\d*")
 FOLDERS = {"train": ("train",), "test": ("test", "val")}  # of a split

@@ -169,11 +169,13 @@ def _attack(settings, victim: Victim, victims, source: Source, chosen, workdir: 
             key=key,
             progress=lambda done: progress.update(start + done), **options,
         )  # fmt: skip
+        logger.info("rounding %d images of %s to 8 bits", len(images), victim.name)
         rounded = eight_bit.round_images(victim.logits_fn, images, found.adv_images, targets, False)
         kept = rounded
         if settings.survive_rounding:
             kept = eight_bit.round_images(victim.logits_fn, images, found.adv_images, targets, True)
         changed = _with_controls(settings, indices, images, found)
+        logger.info("trying %d kinds of changed images on %d networks", len(changed), len(victims))
         predictions = {
             f"{other.name}: {kind}": logits(other.logits_fn, np.clip(each, 0, 1)).argmax(axis=-1)
             for kind, each in changed.items()

@@ -136,7 +136,7 @@ def test_lowers_for_other_devices(problem, platform):
     found = Finished(
         np.arange(NUM, dtype=np.int32), images, zeros, zeros, zeros.astype(np.int32), zeros > 0
     )
-    seen = (View.of(images), logits_fn, None, None)
+    seen = (View.of(images), logits_fn, None, None, jnp.inf)
     texts.append(finish.trace(
         seen, problem, found, mesh=mesh, refine_steps=4, num_margins=3, unroll=False,
     ).lower(lowering_platforms=(platform,)).as_text())  # fmt: skip

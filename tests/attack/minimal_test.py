@@ -557,6 +557,10 @@ def linear(images):
     return images.reshape(len(images), -1)[:, :CLASSES]
 
 
+def torch_like(images):
+    raise TypeError(f"linear(): argument 'input' must be Tensor, not {type(images).__name__}")
+
+
 def bad(images=None, targets=None, logits_fn=linear, **options):
     good = np.full((2, *SHAPE), 0.5, np.float32)
     images = good if images is None else images
@@ -592,6 +596,7 @@ BAD_INPUTS = {
         bad(np.zeros((2, 9, 9, 1), np.float32)),
         r"logits_fn cannot take images \(2, 9, 9, 1\): this model takes 8x8 images$",
     ),
+    "PyTorch's": (bad(logits_fn=torch_like), "must be Tensor.*one of JAX is needed"),
     "no logits": (bad(logits_fn=lambda x: x.sum()), "must return logits"),
     "a pair": (bad(logits_fn=lambda x: (linear(x), {})), "must return logits"),
     "solver": (bad(solver="newton"), 'solver is "newton".*jaxopt'),

@@ -236,6 +236,11 @@ class TestNpz:
         np.savez(path, **arrays)
         return arrays
 
+    def test_a_label_that_would_fill_the_memory(self, tmp_path, rng):
+        self.save(tmp_path / "x.npz", rng, y_test=np.array([0, 1, 4294967295]))
+        message = error_of(data.load, "npz", "train", data_dir=str(tmp_path))
+        assert "label 4294967295 is above 99999" in message
+
     def test_cars(self, real):
         train = data.load("npz", "train", data_dir=str(real / "cars"))
         test = data.load("npz", "test", data_dir=str(real / "cars" / "cars_64px.npz"))
