@@ -12,7 +12,7 @@ from intriguing import predict, sharding
 from intriguing.attack import budget, feed
 from intriguing.attack.goals import NAMED, FromMargin, Goal
 from intriguing.attack.problem import AttackOptions, Problem
-from intriguing.attack.view import View, call, model_of, unit_of
+from intriguing.attack.view import View, call, model_of, native, unit_of
 from intriguing.errors import InputError, first_line
 
 
@@ -72,7 +72,7 @@ def check_options(options: AttackOptions) -> None:
 
 def check_task(logits_fn, images, labels, goal, bounds, scale) -> Task:
     """The task, of numpy arrays. Raises InputError for what is none."""
-    goal = _check_goal(goal)
+    goal, images = _check_goal(goal), native(images)
     view, array = _check_images(images)
     logits_fn, clean = _check_model(logits_fn, images, view, goal)
     labels = _check_labels("target_labels" if goal is NAMED["targeted"] else "labels",
@@ -90,7 +90,7 @@ def check_task(logits_fn, images, labels, goal, bounds, scale) -> Task:
 
 def check_labelled(logits_fn, images, labels):
     """(images, labels int32). Raises InputError for what is none, or has no such classes."""
-    view, array = _check_images(images)
+    view, array = _check_images(images := native(images))
     _, clean = _check_model(logits_fn, images, view, NAMED["targeted"])
     labels = _check_labels("labels", labels, len(array), clean, NAMED["targeted"])
     return view.unpack(array), labels
@@ -250,11 +250,10 @@ def _check_bounds(view: View, array, bounds, scale):
     inside = (array >= lower) & (array <= upper)  # False for NaN too
     if not inside.all():
         first = int(np.argmin(inside.reshape(len(array), -1).all(axis=-1)))
-        span = f"{array[first].min():g} to {array[first].max():g}"
-        raise InputError(
-            f"image {first} has pixels outside the bounds or NaN (it spans {span}): scale it or "
-            "pass other bounds"
-        )
+        excess = np.maximum(lower[first] - array[first], array[first] - upper[first]).max()
+        mend = "clip it" if excess < 1e-3 else "scale it, or pass other bounds"
+        where = f"by {excess:.2g} (it spans {array[first].min():.9g} to {array[first].max():.9g})"
+        raise InputError(f"image {first} has pixels outside the bounds or NaN, {where}: {mend}")
     if scalars:
         one = (slice(None), *[slice(1)] * (array.ndim - 1))
         lower, upper = lower[one], upper[one]

@@ -67,6 +67,17 @@ class View:
         return jnp.concatenate(flat, axis=1).reshape(array.shape)
 
 
+def native(images):
+    """The same arrays; those whose bytes are in the other order (FITS has them so) are turned."""
+
+    def turned(leaf):
+        if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
+            return leaf.astype(leaf.dtype.newbyteorder("="))
+        return leaf
+
+    return jax.tree.map(turned, images)
+
+
 def call(view: View, logits_fn, unit, z):
     """Outputs of the user's network for solver's arrays z, in the solver's dtype."""
     x = z if unit is None else z * unit

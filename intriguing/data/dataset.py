@@ -183,8 +183,13 @@ def _check_pixels(images: np.ndarray, where: str) -> None:
         raise InputError(f"{where}: image {bad.argmax()} has NaN or infinite pixels: drop it")
     bad = ((images < 0) | (images > 1)).any(axis=(1, 2, 3))
     raise InputError(
-        f"{where}: pixels run from {low:g} to {high:g}, image {bad.argmax()} is the first outside"
-        " [0, 1]: scale them (0..255 as uint8 is scaled for you)"
+        f"{where}: pixels run from {low:.9g} to {high:.9g}, image {bad.argmax()} is the first"
+        " outside [0, 1]: "
+        + (
+            "clip them"
+            if max(-low, high - 1) < 1e-3
+            else "scale them (0..255 as uint8 is scaled for you)"
+        )
     )
 
 

@@ -28,6 +28,7 @@ from intriguing.models.layers import WITH_WEIGHTS
 from intriguing.models.pretrained import CAFFE_NAMES, PRETRAINED, TORCHVISION, Architecture
 
 USAGE = f"python -m intriguing.models.import_weights {'|'.join(PRETRAINED)} FILE OUT.safetensors"
+PARALLEL = "module."  # what PyTorch's DataParallel puts before every name
 MAX_NAMED = 3  # tensors that an error message names
 Tensors = dict[str, np.ndarray]
 
@@ -62,14 +63,15 @@ def load(path: str | Path, architecture: str) -> Pretrained:
     path, about = Path(path).expanduser(), PRETRAINED[architecture]
     if not path.is_file():
         raise InputError(f"{path}: no such file of weights")
-    tensors, metadata = _read(path)
+    (tensors, metadata), parallel = _read(path), False
     try:
         if "architecture" in metadata:  # our own file
             if metadata["architecture"] != architecture:
                 raise InputError(f"weights of {metadata['architecture']}, not of {architecture}")
             origin = metadata["origin"]
         else:
-            tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
+            parallel = any(name.startswith(PARALLEL) for name in tensors)
+            tensors = {name.removeprefix(PARALLEL): array for name, array in tensors.items()}
             for name in [name for name in tensors if name.split(".")[0] in about.unused]:
                 del tensors[name]
             origin = _origin(tensors, about)
@@ -83,7 +85,8 @@ def load(path: str | Path, architecture: str) -> Pretrained:
         model = about.build(**options)
         params = _fit(tensors, model, about.image_shape, transpose="architecture" not in metadata)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        also = f' (without the "{PARALLEL}" before its names)' if parallel else ""
+        raise InputError(f"{path}{also}: {error}") from error
     return Pretrained(model, params, about.image_shape, origin)
 
 

@@ -661,3 +661,15 @@ def test_labels_of_no_class_are_refused(case, rule):
         )
     with pytest.raises(InputError, match=r"images have shape \(0, 4\)"):
         attack.attack_batch(lambda x: x[:, :3], images[:0], labels[:0], targets=rule)
+
+
+def test_bytes_in_the_other_order_are_the_same_numbers(net, digits, targets):
+    images = digits.images[:8]
+    turned = images.astype(images.dtype.newbyteorder())
+    assert not turned.dtype.isnative
+    found, expected = (
+        attack.minimal_perturbation(Partial(logits_of, net), each, targets[:8], num_lanes=LANES)
+        for each in (turned, images)
+    )
+    np.testing.assert_array_equal(found.adv_images, expected.adv_images)
+    assert found.adv_images.dtype == np.float32
