@@ -224,7 +224,7 @@ def _point(lane: Lane, seen: Evaluation) -> Point:
     told = seen.margin < jnp.inf  # not NaN; -inf is a class that the network masks
     broken = ~(told & jnp.isfinite(grad_norm))
     usable = ~broken & jnp.isfinite(seen.margin) & (grad_norm > 0)
-    reached = seen.margin * seen.scale > LEAST_MARGIN
+    reached = (seen.margin * seen.scale > LEAST_MARGIN) & (seen.margin > seen.rounding)
     found = jnp.isfinite(lane.best_norm) | reached
     lost = ~told & (norm == 0)
     return Point(r, norm, unit, grad_norm, usable, broken, lost, reached, found)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from intriguing.attack.goals import NAMED, Goal, Pull
 from intriguing.solver.products import dot
 
+ROUNDING = 16  # units in the last place of the largest logit
 FIRST_MARGIN = 10.0  # of the clean image, in the units of a loss that does not know the logits' own
 
 
@@ -52,13 +53,15 @@ class Asks(NamedTuple):
 class Evaluation(NamedTuple):
     """Loss, margin and a gradient (batch, ...) of rows, and the scale (batch,) of the loss.
 
-    `pulled`: the margin whose gradient it is, if it is one's; `towards` which class.
+    `rounding`: a smaller margin might not be confirmed by another pass; `pulled`: the margin whose
+    gradient it is, if it is one's; `towards` which class.
     """
 
     loss: jax.Array
     grad: jax.Array
     margin: jax.Array
     scale: jax.Array | None = None
+    rounding: jax.Array | None = None
     pulled: jax.Array | None = None
     towards: jax.Array | None = None
 
@@ -83,7 +86,14 @@ def evaluate(logits_fn, goal: Goal, images, labels, asks=None) -> Evaluation:
         pull = goal.pull(outputs, labels, asks.towards)
     choose = asks.margin.reshape(-1, *[1] * (outputs.ndim - 1))
     (grad,) = vjp(jnp.where(choose, pull.margin_grad, seen.loss_grad))
-    return Evaluation(seen.loss, grad, seen.margin, scale, pull.margin, pull.towards)
+    rounding = _rounding(outputs) if goal.needs_classes else jnp.zeros_like(scale)
+    return Evaluation(seen.loss, grad, seen.margin, scale, rounding, pull.margin, pull.towards)
+
+
+def _rounding(outputs):
+    """Per row, by how much logits of this size may differ when the same image is seen again."""
+    size = jnp.where(jnp.isfinite(outputs), jnp.abs(outputs), 0).max(axis=-1)
+    return ROUNDING * jnp.finfo(outputs.dtype).eps * size
 
 
 def penalty_objective(

@@ -427,3 +427,25 @@ def test_compilations_do_not_grow_with_the_batch_sizes(net):
         # The shape of the whole batch is looked at once, and one image's program read.
         counts.setdefault(num, []).append(len([n for n in traced[before:] if n not in (1, num)]))
     assert counts[6] == [0, 0] and counts[7] == [0] and counts[64][1] == 0 and counts[1][1] == 0
+
+
+@pytest.mark.parametrize("size", [1.0, 100.0])
+def test_images_beside_the_boundary_are_judged_as_they_were_found(size):
+    """What crosses by less than rounding is no success of the search: a fresh pass decides."""
+    rng = np.random.default_rng(3)
+    params = tuple(
+        np.float32(rng.normal(size=shape) * scale)
+        for shape, scale in (((49, 30), 0.3), ((30, 10), size))
+    )
+
+    def net(params, images):
+        return jax.nn.sigmoid(images @ params[0]) @ params[1]
+
+    fn = Partial(net, params)
+    images = rng.uniform(0.1, 0.9, (60, 49)).astype(np.float32)
+    labels = np.asarray(fn(images)).argmax(axis=1)
+    beside = attack.minimal_perturbation(fn, images, labels, goal="untargeted").adv_images
+    for num_lanes in (None, 3):  # of other sizes of batch, sums of other orders
+        back = attack.minimal_perturbation(fn, beside, labels, num_lanes=num_lanes)
+        assert back.success.all(), (back.status, back.l2_norm)
+        assert np.median(back.l2_norm) < 1e-4
