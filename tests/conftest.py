@@ -25,6 +25,7 @@ if metadata.version("jaxlib").startswith("0.10."):  # another XLA may not know i
     SETTINGS["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
 for name, value in SETTINGS.items():  # before anybody imports jax
     os.environ.setdefault(name, value)
+SLOW_FILES = ("optimised_test.py", "targeted_test.py", "experiments_test.py", "adversarial_test.py")
 REQUIRED = os.environ.get("INTRIGUING_DATA_REQUIRED") == "1"
 
 
@@ -51,3 +52,8 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("INTRIGUING_DATA_REQUIRED=1, but these were skipped", red=True)
         for nodeid in missed:
             terminalreporter.line(f"FAILED {nodeid}: the real data sets are not there", red=True)
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes come first: with two workers the last one would run alone."""
+    items.sort(key=lambda item: item.path.name not in SLOW_FILES)
