@@ -86,12 +86,14 @@ def evaluate(logits_fn, goal: Goal, images, labels, asks=None) -> Evaluation:
         pull = goal.pull(outputs, labels, asks.towards)
     choose = asks.margin.reshape(-1, *[1] * (outputs.ndim - 1))
     (grad,) = vjp(jnp.where(choose, pull.margin_grad, seen.loss_grad))
-    rounding = _rounding(outputs) if goal.needs_classes else jnp.zeros_like(scale)
+    rounding = rounding_of(outputs, goal).astype(scale.dtype)
     return Evaluation(seen.loss, grad, seen.margin, scale, rounding, pull.margin, pull.towards)
 
 
-def _rounding(outputs):
+def rounding_of(outputs, goal: Goal):
     """Per row, by how much logits of this size may differ when the same image is seen again."""
+    if not goal.needs_classes:
+        return jnp.zeros(len(outputs), outputs.dtype)
     size = jnp.where(jnp.isfinite(outputs), jnp.abs(outputs), 0).max(axis=-1)
     return ROUNDING * jnp.finfo(outputs.dtype).eps * size
 

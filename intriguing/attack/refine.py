@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from intriguing.attack.explore import smallest_step
 from intriguing.attack.goals import Goal
+from intriguing.attack.objective import rounding_of
 from intriguing.attack.problem import Problem
 from intriguing.solver.products import dot, einsum, matmul
 
@@ -77,11 +78,11 @@ def project_linear(rows, offsets, lower, upper):
 
 
 def linearise(logits_fn, goal: Goal, images, labels, num_margins):
-    """The goal's nearest margins (batch, k), and their gradients (batch, k, ...)."""
+    """The goal's nearest margins (batch, k), less what rounding may undo, and their gradients."""
     outputs, vjp = jax.vjp(logits_fn, images)
     margins, rows = goal.constraints(outputs, labels, num_margins)
     gradients = jax.vmap(lambda row: vjp(row)[0], in_axes=1, out_axes=1)(rows)
-    return jnp.minimum(margins, FAR), gradients
+    return jnp.minimum(margins, FAR) - rounding_of(outputs, goal)[:, None], gradients
 
 
 class Smallest(NamedTuple):
@@ -153,7 +154,8 @@ def refine(logits_fn, problem: Problem, adv_images, *, num_steps, num_margins, u
     for rank in (0, 1) if goal.is_union else (0,):
         follow = functools.partial(step, rank=rank)
         r, best = jax.lax.fori_loop(0, num_steps, follow, (start, best), unroll=unroll)
-        last = goal.read(logits_fn((x + r).reshape(shape)), labels).margin
+        outputs = logits_fn((x + r).reshape(shape))
+        last = goal.read(outputs, labels).margin - rounding_of(outputs, goal)
         best = best.keep(r, last)
     return jnp.clip(x + best.r, flat(lower), flat(upper)).reshape(shape), best.margin
 
