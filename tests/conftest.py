@@ -8,6 +8,8 @@ for the next run, for the processes that tests start, and for other functions th
 program. `optimised_test.py` runs what is claimed bit by bit as users compile it.
 """
 
+import io
+import logging
 import os
 from importlib import metadata
 from pathlib import Path
@@ -57,3 +59,15 @@ def pytest_terminal_summary(terminalreporter):
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first: with two workers the last one would run alone."""
     items.sort(key=lambda item: item.path.name not in SLOW_FILES)
+
+
+@pytest.fixture
+def said():
+    """What the package logs, as a file that grows."""
+    heard, logger = io.StringIO(), logging.getLogger("intriguing")
+    handler, level = logging.StreamHandler(heard), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield heard
+    logger.removeHandler(handler)
+    logger.setLevel(level)

@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import http.server
-import io
-import logging
 import socket
 import threading
 import time
@@ -74,17 +72,6 @@ def server(tmp_path, monkeypatch):
     yield server
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture
-def said():
-    heard, logger = io.StringIO(), logging.getLogger("intriguing")
-    handler, level = logging.StreamHandler(heard), logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield heard
-    logger.removeHandler(handler)
-    logger.setLevel(level)
 
 
 def get(server, **options):

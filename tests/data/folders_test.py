@@ -1,7 +1,6 @@
 """Tests for intriguing/data/folders.py"""
 
 import io
-import logging
 
 import numpy as np
 import pytest
@@ -11,17 +10,6 @@ from intriguing import data
 from intriguing.data import stream
 from intriguing.data.files import decode_image
 from intriguing.errors import InputError
-
-
-@pytest.fixture
-def said():
-    heard, logger = io.StringIO(), logging.getLogger("intriguing")
-    handler, level = logging.StreamHandler(heard), logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield heard
-    logger.removeHandler(handler)
-    logger.setLevel(level)
 
 
 def write(root, *names, kind="PNG"):
