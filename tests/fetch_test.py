@@ -173,7 +173,7 @@ def test_no_network_is_one_line_within_five_seconds(tmp_path, monkeypatch, kind)
         assert part in str(caught.value)
 
 
-def test_two_at_once_fetch_it_once_each_whole(server):
+def test_two_at_once_fetch_it_once(server):
     server.behaviour, paths = "slow", []
     threads = [threading.Thread(target=lambda: paths.append(get(server))) for _ in range(2)]
     for thread in threads:
@@ -181,6 +181,7 @@ def test_two_at_once_fetch_it_once_each_whole(server):
     for thread in threads:
         thread.join()
     assert len(paths) == 2 and paths[0].read_bytes() == CONTENT
+    assert server.asked == [None]  # the other waited
 
 
 def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):

@@ -30,8 +30,8 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "plots": "errors attack",
     "report": "errors atomic",
     "experiments": (
-        "errors progress identity metrics predict atomic sharding models data attack training "
-        "runs analysis report"
+        "errors progress identity metrics predict atomic fetch sharding models data attack "
+        "training runs analysis report"
     ),
     "__main__": "",  # the command `intriguing`: it runs launch.py
 }

@@ -3,13 +3,12 @@
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 
-from intriguing import runs, sharding
+from intriguing import fetch, runs, sharding
 from intriguing.experiments import settings as _settings
 from intriguing.experiments.adversarial import adversarial_training
 from intriguing.experiments.cars import quocnet_attack
@@ -42,8 +41,7 @@ def keep_compilations() -> None:
     """
     if jax.config.jax_compilation_cache_dir is not None:
         return
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "intriguing" / "xla"
+    folder = fetch.cache_dir() / "xla"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(folder))
