@@ -71,7 +71,8 @@ class Progress:
         now = time.monotonic()
         if self._bar.disable and now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
-            here = max(self._done - self._first, 1)
-            left = (now - self._start) * (self._total - self._done) / here
-            line = "%s: %d of %d %ss, about %.0f s left"
-            logger.info(line, self._description, self._done, self._total, self._unit, left)
+            rate = max(self._done - self._first, 1) / (now - self._start)  # per second
+            left = (self._total - self._done) / rate
+            rate = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+            line = "%s: %d of %d %ss, %s a second, about %.0f s left"
+            logger.info(line, self._description, self._done, self._total, self._unit, rate, left)

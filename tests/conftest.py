@@ -1,7 +1,8 @@
-"""For all tests: where the real data must be there, a test that was skipped for want of it fails.
+"""For all tests: where something must be there, a test that was skipped for want of it fails.
 
-`.ci/run` sets INTRIGUING_DATA_REQUIRED=1. Such a skip says "INTRIGUING_DATA" in its reason. And
-arrays of different ranks do not add up unless somebody wrote the axes.
+`.ci/run` sets INTRIGUING_DATA_REQUIRED=1; such a skip says "INTRIGUING_DATA" in its reason, and the
+same of INTRIGUING_BROWSER. And arrays of different ranks do not add up unless somebody wrote the
+axes.
 
 Most of the time of small problems is XLA's: it compiles quickly here, and keeps what it compiled
 for the next run, for the processes that tests start, and for other functions that are the same
@@ -28,14 +29,19 @@ if metadata.version("jaxlib").startswith("0.10."):  # another XLA may not know i
 for name, value in SETTINGS.items():  # before anybody imports jax
     os.environ.setdefault(name, value)
 SLOW_FILES = ("optimised_test.py", "targeted_test.py", "experiments_test.py", "adversarial_test.py")
-REQUIRED = os.environ.get("INTRIGUING_DATA_REQUIRED") == "1"
+REQUIRED = [
+    name
+    for name in ("INTRIGUING_DATA", "INTRIGUING_BROWSER")
+    if os.environ.get(f"{name}_REQUIRED") == "1"
+]
 
 
-def _skipped_for_data(terminal) -> list[str]:
+def _missed(terminal) -> list[str]:
     return [
-        report.nodeid
+        f"{report.nodeid}: {report.longrepr[2]}"
         for report in terminal.stats.get("skipped", [])
-        if isinstance(report.longrepr, tuple) and "INTRIGUING_DATA" in report.longrepr[2]
+        if isinstance(report.longrepr, tuple)
+        and any(name in report.longrepr[2] for name in REQUIRED)
     ]
 
 
@@ -44,16 +50,17 @@ def pytest_sessionfinish(session):
     # Under pytest-xdist the workers have no terminal: only the controller judges, with all reports.
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     passed = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-    if REQUIRED and passed and terminal is not None and _skipped_for_data(terminal):
+    if passed and terminal is not None and _missed(terminal):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter):
-    missed = _skipped_for_data(terminalreporter) if REQUIRED else []
-    if missed:
-        terminalreporter.section("INTRIGUING_DATA_REQUIRED=1, but these were skipped", red=True)
-        for nodeid in missed:
-            terminalreporter.line(f"FAILED {nodeid}: the real data sets are not there", red=True)
+    if missed := _missed(terminalreporter):
+        terminalreporter.section(
+            f"{', '.join(REQUIRED)} required, but these were skipped", red=True
+        )
+        for line in missed:
+            terminalreporter.line(f"FAILED {line}", red=True)
 
 
 def pytest_collection_modifyitems(items):

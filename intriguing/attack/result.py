@@ -3,6 +3,7 @@
 import enum
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,6 +13,10 @@ from intriguing.attack.lanes import Finished
 from intriguing.attack.problem import Problem
 from intriguing.attack.refine import num_passes, refine
 from intriguing.metrics import distortion, l2_norm
+
+# A search ends beside a boundary, where another pass of the network may round to the other side:
+# the perturbation is then made longer, by the least of these shares that this pass confirms.
+LENGTHENED = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03)
 
 
 class AttackStatus(enum.IntEnum):
@@ -73,39 +78,64 @@ def finish(task, problem: Problem, found: Finished, max_norm, *, refine_steps, n
 
     outputs = judge(images)
     there = goal.is_reached(outputs, labels)
-    adv_images = in_pixels(found.best_image.reshape(images.shape))
+    z = found.best_image.reshape(images.shape)
+    adv_images = in_pixels(z)
     num_evals = found.num_evals
     if refine_steps:
         refined, margins = refine(
-            model, in_units, found.best_image.reshape(images.shape), num_steps=refine_steps,
-            num_margins=num_margins, unroll=unroll,
-        )  # fmt: skip
+            model, in_units, z, num_steps=refine_steps, num_margins=num_margins, unroll=unroll
+        )
         # Of the two, the one that the network calls adversarial; the refined one is smaller.
         refined = in_pixels(refined)
         worked = (margins > 0) & goal.is_reached(judge(refined), labels)
         adv_images = jnp.where(rows_of(worked, images), refined, adv_images)
         num_evals = num_evals + num_passes(goal, refine_steps, num_margins)
-    reached = jnp.isfinite(found.best_norm) | (refine_steps > 0)
-    reached &= goal.is_reached(judge(adv_images), labels)
-    step = adv_images - images
-    norm = l2_norm(step if scale is None else step / scale)
+    adv_images, reached = _confirm(
+        lambda adv_images: goal.is_reached(judge(adv_images), labels),
+        lambda share: in_pixels(in_units.images + (1 + share) * (z - in_units.images)),
+        adv_images, jnp.isfinite(found.best_norm),
+    )  # fmt: skip
+    norm = l2_norm((adv_images - images) if scale is None else (adv_images - images) / scale)
     reached &= norm <= max_norm
-    success = there | reached
-    kept = there | ~reached  # rows that hold the clean image
-    adv_images = jnp.where(rows_of(kept, images), images, adv_images)
     non_finite = found.non_finite | ~is_valid(outputs)
     status = jnp.where(non_finite, AttackStatus.NON_FINITE, AttackStatus.NOT_REACHED)
     status = jnp.where(reached, AttackStatus.REACHED, status)
     status = jnp.where(there, AttackStatus.ALREADY_THERE, status)
-    return AttackResult(
+    rows = AttackResult(adv_images, reached, norm, norm, found.best_penalty, num_evals, status)
+    return _told(rows, images, there)
+
+
+def _told(rows: AttackResult, images, there) -> AttackResult:
+    """The rows as they are told: clean images where nothing is needed or was reached."""
+    success = there | rows.success
+    kept = there | ~rows.success  # rows that hold the clean image
+    adv_images = jnp.where(rows_of(kept, images), images, rows.adv_images)
+    return rows._replace(
         adv_images=adv_images,
         success=success,
         distortion=jnp.where(success, distortion(images, adv_images), jnp.inf),
-        l2_norm=jnp.where(success, jnp.where(kept, 0.0, norm), jnp.inf),
-        penalty_weight=jnp.where(kept, 0.0, found.best_penalty),
-        num_evals=num_evals,
-        status=status.astype(jnp.int32),
+        l2_norm=jnp.where(success, jnp.where(kept, 0.0, rows.l2_norm), jnp.inf),
+        penalty_weight=jnp.where(kept, 0.0, rows.penalty_weight),
+        status=rows.status.astype(jnp.int32),
     )
+
+
+def _confirm(is_reached, lengthened, adv_images, claimed):
+    """(adversarial images, whether they are): those that only the search saw so made longer."""
+
+    def body(carry):
+        tried, adv_images, reached = carry
+        longer = lengthened(jnp.asarray(LENGTHENED, adv_images.dtype)[tried])
+        now = claimed & ~reached & is_reached(longer)
+        adv_images = jnp.where(rows_of(now, adv_images), longer, adv_images)
+        return tried + 1, adv_images, reached | now
+
+    def is_open(carry):
+        tried, _, reached = carry
+        return (tried < len(LENGTHENED)) & (claimed & ~reached).any()
+
+    start = jnp.zeros((), jnp.int32), adv_images, is_reached(adv_images)
+    return jax.lax.while_loop(is_open, body, start)[1:]
 
 
 def rows_of(mask, images):

@@ -39,7 +39,7 @@ def adversarial_training(settings, workdir: Path, mesh) -> Outcome:
             f"Minimum distortion of test images ({settings.data.name}), all seeds",
         )  # fmt: skip
     found = [results_table(records, settings), *_attacks.endings_tables(records, names)]
-    return Outcome(records, found, [(path, CAPTION)], check_claims(records, settings))
+    return Outcome(records, found, [report.Picture(path, CAPTION)], check_claims(records, settings))
 
 
 def measure(settings, victims, attacks, parts) -> list[Measurement]:

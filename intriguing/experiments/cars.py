@@ -208,14 +208,15 @@ def check_claims(records, rows) -> list[report.Claim]:
     return claims
 
 
-def _figure6(settings, attacks, test_set, workdir: Path):
-    groups = []
+def _figure6(settings, attacks, test_set, workdir: Path) -> list[report.Picture]:
+    groups, tiles = [], []
     for name, (chosen, arrays) in attacks.items():
         rows = np.flatnonzero(arrays["success"])[: settings.num_shown]
         if not len(rows):
             continue
         images, adv = chosen.images[rows], arrays["adv_images"][rows]
         answers = [test_set.class_names[label] for label in arrays["target_labels"][rows]]
+        tiles += report.compare(images, adv, [name] * len(rows), answers)
         difference = np.abs(adv - images)
         largest = difference.max(axis=(1, 2, 3), keepdims=True)
         factors = 1 / np.where(largest > 0, largest, 1)
@@ -233,7 +234,7 @@ def _figure6(settings, attacks, test_set, workdir: Path):
         "Figure 6: images that are recognised, adversarial ones that are not (what the network "
         "calls them beneath each), and the absolute difference, magnified until its largest is 1."
     )
-    return [(path, caption)]
+    return [report.Picture(path, caption, tiles)]
 
 
 def _learning_figures(settings, filters, train_set, workdir: Path) -> list:
@@ -246,8 +247,8 @@ def _learning_figures(settings, filters, train_set, workdir: Path) -> list:
     path = workdir / "figures" / "filters.png"
     shape = (spec.field[0], spec.field[0], train_set.images.shape[-1])
     figures.filters(path, weights[longest].T, shape, f"{name}: filters of the first stage")
-    shown = [(path, f"The {len(longest)} longest of the filters that the first stage has at 16 "
-              "positions, each scaled on its own; zero is grey.")]  # fmt: skip
+    shown = [report.Picture(path, f"The {len(longest)} longest of the filters that the first stage "
+             "has at 16 positions, each scaled on its own; zero is grey.")]  # fmt: skip
     learned = {}
     for line in runs.read_metrics(workdir / "metrics.jsonl"):
         for key, value in line.items():
@@ -260,5 +261,6 @@ def _learning_figures(settings, filters, train_set, workdir: Path) -> list:
         path = workdir / "figures" / "learning.png"
         charts.curves(path, steps, {"": lines}, "Learning without labels", "step",
                       "cost, of that at the start")  # fmt: skip
-        shown.append((path, "Cost of reconstruction and sparsity per stage, as it was trained."))
+        caption = "Cost of reconstruction and sparsity per stage, as it was trained."
+        shown.append(report.Picture(path, caption))
     return shown

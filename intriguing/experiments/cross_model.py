@@ -170,25 +170,9 @@ def figure7(records, settings) -> report.Table:
 
 
 def draw_figures(workdir, trained, attacks, noisy, images, records, settings):
-    """Figure 7, the histograms of distortions, the autoencoder's filters; [(path, caption)]."""
-    stddev, protocol = settings.figure_noise_stddev, list(settings.protocols)[-1]
-    refined, folder = attacks[protocol], workdir / "figures"
-    groups = []
-    for name, arrays in refined.items():
-        shown = range(min(NUM_SHOWN, len(images)))
-        adv = shards.read_rows(arrays.where, shown, ["adv_images"])["adv_images"]
-        sets = {"clean": ("original", images), "adversarial": ("adversarial", adv),
-                "noise": (f"noise, stddev {stddev:g}", noisy[stddev])}  # fmt: skip
-        rows = []
-        for on, (kind, each) in sets.items():
-            right = report.value(records, metric="accuracy", model=name, on=on)
-            rows.append(
-                figures.ImageRow(f"{kind}\n{right:.0%} right", np.asarray(each[:NUM_SHOWN]))
-            )
-        mean = report.value(records, metric="distortion", model=name, protocol=protocol)
-        groups.append(figures.ImageGroup(f"{name}: average distortion {mean:.3f}", rows))
-    figures.image_grid(folder / "figure7.png", groups, "Figure 7: original, adversarial, noise")
-    paper = report.paper_table("table1")
+    """Figure 7, the histograms of distortions, the autoencoder's filters."""
+    protocol, folder = list(settings.protocols)[-1], workdir / "figures"
+    refined, paper = attacks[protocol], report.paper_table("table1")
     column = paper["columns"].index("av_min_distortion")
     charts.distortion_histogram(
         folder / "distortions.png",
@@ -198,24 +182,56 @@ def draw_figures(workdir, trained, attacks, noisy, images, records, settings):
             name: paper["rows"][name][column] for name in trained if name in paper["rows"]
         },
     )
-    shown = [
-        (folder / "figure7.png", "Figure 7. Originals, the same images made adversarial for each "
-         f"model (protocol {protocol}), and with Gaussian noise of stddev {stddev:g}; beside each "
-         f"row, how many of the {len(images):,} attacked images the model has right."),
-        (folder / "distortions.png", f"Minimum distortion of each image, per model (protocol "
-         f"{protocol}); the dashed line is the paper's mean on MNIST."),
-    ]  # fmt: skip
-    return shown + _draw_filters(folder / "filters.png", trained, images.shape[1:])
+    caption = (
+        f"Minimum distortion of each image, per model (protocol {protocol}); the dashed line is "
+        "the paper's mean on MNIST."
+    )
+    noise = noisy[settings.figure_noise_stddev]
+    return [
+        _draw_figure7(folder / "figure7.png", refined, images, noise, records, settings),
+        report.Picture(folder / "distortions.png", caption),
+        *_draw_filters(folder / "filters.png", trained, images.shape[1:]),
+    ]
 
 
-def _draw_filters(path: Path, trained, image_shape) -> list[tuple[Path, str]]:
+def _draw_figure7(path: Path, refined, images, noise, records, settings) -> report.Picture:
+    stddev, protocol = settings.figure_noise_stddev, list(settings.protocols)[-1]
+    shown, groups, tiles = range(min(NUM_SHOWN, len(images))), [], []
+    for name, arrays in refined.items():
+        adv = shards.read_rows(arrays.where, shown, ["adv_images"])["adv_images"]
+        sets = {"clean": ("original", images), "adversarial": ("adversarial", adv),
+                "noise": (f"noise, stddev {stddev:g}", noise)}  # fmt: skip
+        rows = []
+        for on, (kind, each) in sets.items():
+            right = report.value(records, metric="accuracy", model=name, on=on)
+            rows.append(
+                figures.ImageRow(f"{kind}\n{right:.0%} right", np.asarray(each[:NUM_SHOWN]))
+            )
+        mean = report.value(records, metric="distortion", model=name, protocol=protocol)
+        groups.append(figures.ImageGroup(f"{name}: average distortion {mean:.3f}", rows))
+        labels, targets = (
+            [f"{name}: {label}" for label in arrays[which][: len(shown)]]
+            for which in ("labels", "target_labels")
+        )
+        tiles += report.compare(images[: len(shown)], adv, labels, targets)
+    figures.image_grid(path, groups, "Figure 7: original, adversarial, noise")
+    return report.Picture(
+        path,
+        "Figure 7. Originals, the same images made adversarial for each "
+        f"model (protocol {protocol}), and with Gaussian noise of stddev {stddev:g}; beside each "
+        f"row, how many of the {len(images):,} attacked images the model has right.",
+        tiles,
+    )
+
+
+def _draw_filters(path: Path, trained, image_shape) -> list[report.Picture]:
     encoders = {name: model.params["encoder"] for name, model in trained.items()
                 if "encoder" in model.params}  # fmt: skip
     for name, encoder in encoders.items():
         weights = np.asarray(encoder["kernel"])
         figures.filters(path, weights, image_shape, f"First-layer filters of {name}")
-        return [(path, f"What each unit of {name} looks for; the paper trained its autoencoder "
-                 "until these were good.")]  # fmt: skip
+        return [report.Picture(path, f"What each unit of {name} looks for; the paper trained its "
+                "autoencoder until these were good.")]  # fmt: skip
     return []
 
 

@@ -62,7 +62,7 @@ def cross_training_set(settings, workdir: Path, mesh) -> Outcome:
         draw_amplification(path, curve, settings)
         ended = _attacks.endings_tables(records, names)
     found = [third, *crossed, curve, *ended]
-    return Outcome(records, found, [(path, CAPTION)], check_claims(records, settings))
+    return Outcome(records, found, [report.Picture(path, CAPTION)], check_claims(records, settings))
 
 
 def split_in_two(settings, dataset: data.Dataset, seed: int) -> dict[str, data.Dataset]:

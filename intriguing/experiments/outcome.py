@@ -17,13 +17,13 @@ QUICK = "These are not results: the run was :quick, on a small subset."
 class Outcome(NamedTuple):
     """What an experiment found.
 
-    Fields: `records`, all that was measured; `tables`, views of them; `figures`, (path of a PNG
-    file, caption); `claims`, put to the test.
+    Fields: `records`, all that was measured; `tables`, views of them; `figures`; `claims`, put to
+    the test.
     """
 
     records: list[report.Measurement]
     tables: list[report.Table]
-    figures: list[tuple[Path, str]]
+    figures: list[report.Picture]
     claims: list[report.Claim]
 
 
@@ -53,7 +53,7 @@ def write_outcome(settings, workdir: Path, outcome: Outcome, command: str) -> di
     title = settings.title or tables[0].title
     notice = QUICK if settings.quick else ""
     html.write_report(workdir, title, tables, figures, facts, claims, notice)
-    shown = [[path.relative_to(workdir).as_posix(), caption] for path, caption in figures]
+    shown = [[each.path.relative_to(workdir).as_posix(), each.caption] for each in figures]
     about = {
         "experiment": settings.experiment, "title": title, "command": command,
         "quick": settings.quick, "versions": versions(), "seconds": seconds, "figures": shown,
@@ -65,7 +65,7 @@ def write_outcome(settings, workdir: Path, outcome: Outcome, command: str) -> di
     for table in tables:
         print(report.to_text(table), flush=True)
     for claim in claims:
-        print(f"- {claim}")
+        print(report.fill(f"- {claim}", "  "))
     if notice:
         print(notice)
     print(f"Report: {workdir / 'report.html'}")

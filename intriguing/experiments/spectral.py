@@ -57,7 +57,7 @@ def spectral_analysis(settings, workdir: Path, mesh) -> Outcome:
     )
     shown = [norm_table(records, trained, settings), interval_table(records, settings),
              *_attacks.endings_tables(records, names)]  # fmt: skip
-    return Outcome(records, shown, [(path, caption)], check_claims(records, names))
+    return Outcome(records, shown, [report.Picture(path, caption)], check_claims(records, names))
 
 
 def measure_norms(name: str, nodes, params, bounds, image_shape) -> list[Measurement]:
@@ -185,6 +185,6 @@ def interval_table(records, settings) -> report.Table:
         note="certified: mean over images that are classified right of margin / (sqrt(2) L), as a "
         "root mean square per pixel; by pairs: with the distance between the two classes' own "
         "weights in place of sqrt(2) times the top layer's norm, if that layer is dense; "
-        f"av_distortion: of the attack on them, targets: {settings.attack.targets}; ratios: attack "
-        "over distance certified by pairs, image by image.",
+        f"av. distortion: of the attack on them, targets: {settings.attack.targets}; ratios: "
+        "attack over distance certified by pairs, image by image.",
     )  # fmt: skip

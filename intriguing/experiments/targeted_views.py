@@ -71,8 +71,8 @@ def attack_table(records, settings, aim: str, num_all: int) -> report.Table:
         paper_data="AlexNet on ImageNet",
         note=f"test error: of all {num_all} images, of which the first that the network "
         f"has right are attacked. The paper's AlexNet: all of {paper['examples']} images, average "
-        f"distortion {paper['av_distortion']}. rounded_success: of the images rounded to 8 bits; "
-        "png_success, png_distortion: of the PNG files, whose perturbations are "
+        f"distortion {paper['av_distortion']}. 8 bits: the images rounded "
+        "to 8 bits; PNG: the files, whose perturbations are "
         + ("lengthened until they survive." if settings.survive_rounding else "only rounded."),
     )  # fmt: skip
 
@@ -121,20 +121,24 @@ def draw_figure(settings, name: str, attacked, source: Source, workdir: Path):
     images, _ = source.read(chosen[rows])
     where = attack_shards(settings, name, len(chosen), workdir)
     adv = shards.read_rows(where, rows, ["adv_images"])["adv_images"]
-    names, targets = (
-        [source.class_names[label].split(",")[0] for label in labels]
-        for labels in (source.labels[chosen[rows]], arrays["target_labels"][rows])
-    )
+    labels, adv_labels = (
+        [f"{source.class_names[label].split(',')[0]}, {value:.0%}"
+         for label, value in zip(classes, arrays[confidence][rows], strict=True)]
+        for classes, confidence in ((source.labels[chosen[rows]], "confidence"),
+                                    (arrays["target_labels"][rows], "adv_confidence"))
+    )  # fmt: skip
     path = workdir / "figures" / f"figure5_{name}.png"
-    group = figures.ImageGroup("", [
-        figures.ImageRow("original", images, [f"{label}, {value:.0%}" for label, value in
-                                              zip(names, arrays["confidence"][rows], strict=True)]),
-        figures.ImageRow("difference\nx 10", np.clip(10 * (adv - images) + 128 / 255, 0, 1)),
-        figures.ImageRow("adversarial", adv, [f"{label}, {value:.0%}" for label, value in zip(
-            targets, arrays["adv_confidence"][rows], strict=True)]),
-    ])  # fmt: skip
+    group = figures.ImageGroup(
+        "",
+        [
+            figures.ImageRow("original", images, labels),
+            figures.ImageRow("difference\nx 10", np.clip(10 * (adv - images) + 128 / 255, 0, 1)),
+            figures.ImageRow("adversarial", adv, adv_labels),
+        ],
+    )
     figures.image_grid(path, [group], f"Figure 5: {name}")
-    return path, (
+    caption = (
         f"Figure 5 for {name}: originals, the difference times 10 (+ 128, clamped), "
         "and the images that it takes for another class; label and confidence beneath each."
     )
+    return report.Picture(path, caption, report.compare(images, adv, labels, adv_labels))

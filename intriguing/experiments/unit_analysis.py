@@ -153,7 +153,7 @@ def draw_figures(folder: Path, tops, read, settings, first: int = 1):
             f"Figure {number}. A row: the images of the test set in which one of the {basis}, "
             "chosen at random, is largest; per layer."
         )
-        shown.append((path, caption))
+        shown.append(report.Picture(path, caption))
     return shown
 
 

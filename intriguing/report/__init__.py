@@ -1,5 +1,6 @@
 """Tables, claims and pages: what people read of a run."""
 
+from intriguing.report.gallery import Picture, Tile, compare
 from intriguing.report.measurements import (
     Column,
     Measurement,
@@ -15,6 +16,7 @@ from intriguing.report.tables import (
     Claim,
     Table,
     claims_to_markdown,
+    fill,
     format_cell,
     format_spread,
     merge_summary,
@@ -31,8 +33,12 @@ __all__ = [
     "Claim",
     "Column",
     "Measurement",
+    "Picture",
     "Table",
+    "Tile",
     "claims_to_markdown",
+    "compare",
+    "fill",
     "find",
     "format_cell",
     "format_spread",

@@ -34,7 +34,7 @@ _HEADINGS = {
     "median_ratio": "median ratio",
     "least_ratio": "least ratio",
 }
-_TEXT_WIDTH = 110
+_TEXT_WIDTH = 80
 
 
 class Table(NamedTuple):
@@ -172,21 +172,45 @@ def _printed(value: float, kind: str) -> str:
 
 
 def to_text(table: Table) -> str:
-    """The table for a terminal, the paper's figures in brackets on a line beneath ours."""
+    """The table for a terminal of 80 columns, the paper's figures in brackets on a line beneath
+    ours; columns that find no room stand beneath, with the rows' names again.
+    """
     headings = [two_lines(heading) for heading in table.headings]
-    lines = [("", *upper_or_lower) for upper_or_lower in zip(*headings, strict=True)]
+    above = [("", *upper_or_lower) for upper_or_lower in zip(*headings, strict=True)]
     pad = " " if table.paper else ""  # our digits stand above those within the brackets
+    lines = []
     for row in table.rows:
         ours, paper = zip(*table.cells(row), strict=True)
         lines.append((row, *(text + pad for text in ours)))
         if any(paper):
             lines.append(("  (paper)", *(text and f"({text})" for text in paper)))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [_align(line, widths) for line in lines]
-    text.insert(2, "-" * (sum(widths) + 2 * len(widths) - 2))
+    widths = [max(len(line[i]) for line in above + lines) for i in range(len(above[0]))]
+    blocks = []
+    for block in _blocks(widths):
+        cut = [[line[i] for i in block] for line in above + lines]
+        cut = [line for line in cut if line[0].strip() != "(paper)" or any(line[1:])]
+        text = [_align(line, [widths[i] for i in block]) for line in cut]
+        text.insert(2, "-" * (sum(widths[i] for i in block) + 2 * len(block) - 2))
+        # Between blocks is an empty line already; a heading of one line brings another.
+        blocks.append("\n".join(text[1:] if blocks and not text[0] else text))
     below = [table.legend and f"In brackets: the paper's figures ({table.paper_data}).", table.note]
-    below = [textwrap.fill(sentence, _TEXT_WIDTH) for sentence in below if sentence]
-    return "\n".join([table.title, *text, *below]) + "\n"
+    title, *below = (fill(sentence) for sentence in (table.title, *below) if sentence)
+    return "\n".join([title, "\n\n".join(blocks), *below]) + "\n"
+
+
+def fill(text: str, indent: str = "") -> str:
+    """A sentence in lines for a terminal, those after the first one indented."""
+    return textwrap.fill(text, _TEXT_WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _blocks(widths: Sequence[int]) -> list[list[int]]:
+    """Columns that stand beside each other, the first one in each."""
+    room, blocks = _TEXT_WIDTH - widths[0], [[0]]
+    for i in range(1, len(widths)):
+        if len(blocks[-1]) > 1 and sum(widths[j] + 2 for j in [*blocks[-1][1:], i]) > room:
+            blocks.append([0])
+        blocks[-1].append(i)
+    return blocks
 
 
 def _align(line: Sequence[str], widths: Sequence[int]) -> str:
