@@ -8,7 +8,7 @@ are then random, unless --config.models.QuocNet.weights=WORKDIR/checkpoints/Quoc
 ones.
 
 The paper shows pictures and no number. Ours, 64 pixels and two stages: 3.2% test error on frozen
-features (31% on random filters), 64 of 64 cars turned, average distortion 0.0016. 10 minutes on two
+features (31% on random filters), 64 of 64 cars turned, average distortion 0.0016. 8 minutes on two
 cores; :full 23 minutes.
 """
 
