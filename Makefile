@@ -1,5 +1,6 @@
 # make paper: every result on MNIST at full size, and RESULTS.md (INTRIGUING_DATA names the data).
 # make run: tables 1 and 2 on the embedded digits, into runs/digits. make test: lint, then all tests.
+# make docs: the documentation, into docs/_build/html, with every block and notebook on it run.
 # Another Python: make run PYTHON=python3.12. Another place for it: VENV=/tmp/venv.
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PAPER := mnist_cross_model mnist_cross_training_set mnist_units mnist_adversaria
   mnist_lipschitz
 QUICK ?=
 
-.PHONY: run test paper clean
+.PHONY: run test docs paper clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/python launch.py --config=configs/digits.py --workdir=runs/digits
@@ -21,6 +22,10 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
+	$(BIN)/python -m pytest -p no:cacheprovider docs/site_test.py tests/howto_test.py
 
 # Hours on two cores; interrupted, the same command goes on. make paper QUICK=:quick takes minutes.
 paper: $(VENV)/run.stamp
@@ -40,7 +45,11 @@ $(VENV)/test.stamp: requirements-dev.txt $(VENV)/run.stamp
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/docs.stamp: requirements-docs.txt $(VENV)/test.stamp
+	$(PIP) -r requirements-docs.txt
+	@touch $@
+
 # What was computed (runs/) stays.
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ import matplotlib.cbook
 import numpy as np
 
 import intriguing
-from intriguing import models, plots, predict
+from intriguing import models, plots
 from intriguing.data.files import decode_image
 from intriguing.models import import_weights
 
@@ -27,9 +27,8 @@ def main(path: str = "", architecture: str = "squeezenet") -> None:
     with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
         image = decode_image(file, net.image_shape[0])[None].astype(np.float32) / 255
     result = intriguing.minimal_perturbation(logits_fn, image, [OSTRICH], progress=True)
-    before, after = predict.logits(logits_fn, image), predict.logits(logits_fn, result.adv_images)
-    names = [NAMES.get(number, f"class {number}") for number in range(before.shape[1])]
-    figure = plots.show(image, result, logits=before, adv_logits=after, class_names=names)
+    names = [NAMES.get(number, f"class {number}") for number in range(1000)]
+    figure = plots.show(image, result, logits_fn=logits_fn, class_names=names)
     figure.savefig(Path(__file__).parent / "ostrich.png", dpi=110)
     print(f"L2 {result.l2_norm[0]:.4f}, root mean square {255 * result.distortion[0]:.2f} of 255,"
           f" {result.num_evals[0]} evaluations")  # fmt: skip

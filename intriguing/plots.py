@@ -1,6 +1,6 @@
 """Pictures of attacks, for notebooks and papers: each function returns a matplotlib figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,7 +19,7 @@ def _closed(figure: Figure) -> Figure:
 
 
 def show(
-    images, result: attack.AttackResult, *, logits=None, adv_logits=None, class_names=None,
+    images, result: attack.AttackResult, *, logits_fn: Callable | None = None, class_names=None,
     rows: Sequence[int] | None = None, magnify: float | None = None,
 ) -> Figure:  # fmt: skip
     """Original, difference and adversarial image side by side, a row each, as in figure 5.
@@ -28,10 +28,10 @@ def show(
       images: (batch, height, width), with 1 or 3 channels at the end, or flat squares
         (batch, side * side): the attacked images, in [0, 1] (others are scaled to the widest).
       result: of the attack on them.
-      logits, adv_logits: (batch, classes) of both, for labels and confidence beneath.
+      logits_fn: the network that was attacked, for labels and confidence beneath.
       class_names: (classes,) names; default: the numbers.
       rows: which images; default: the first successes.
-      magnify: factor of the difference; default: its largest pixel becomes 1.
+      magnify: factor of the difference, on mid-grey; default: until its largest pixel is 1/2.
 
     Raises:
       InputError: images of another shape, or no row to show.
@@ -48,12 +48,12 @@ def show(
     )
     for row, cells in zip(rows, axes, strict=True):
         difference = changed[row] - originals[row]
-        factor = magnify or 1 / max(float(np.abs(difference).max()), 1e-12)
-        pictures = (originals[row], np.clip(0.5 + factor / 2 * difference, 0, 1), changed[row])
+        factor = magnify or 0.5 / max(float(np.abs(difference).max()), 1e-12)
+        pictures = (originals[row], np.clip(0.5 + factor * difference, 0, 1), changed[row])
         beneath = (
-            _answer(logits, row, class_names),
-            f"x {factor:.3g}, L2 {result.l2_norm[row]:.3g}",
-            _answer(adv_logits, row, class_names),
+            _answer(logits_fn, images, row, class_names),
+            f"x {factor:.3g}, L2 {result.l2_norm[row]:.3g}" if difference.any() else "no change",
+            _answer(logits_fn, result.adv_images, row, class_names),
         )
         for cell, picture, text, place in zip(cells, pictures, beneath, range(3), strict=True):
             bounds = (0, 1) if place == 1 else (low, high)
@@ -83,10 +83,10 @@ def _pictures(images) -> np.ndarray:
     return images
 
 
-def _answer(logits, row: int, class_names) -> str:
-    if logits is None:
+def _answer(logits_fn, images, row: int, class_names) -> str:
+    if logits_fn is None:
         return ""
-    values = np.asarray(logits, np.float64)[row]
+    values = np.asarray(logits_fn(np.asarray(images)[row : row + 1]), np.float64)[0]
     shares = np.exp(values - values.max())
     answer = int(values.argmax())
     name = str(answer) if class_names is None else str(class_names[answer])

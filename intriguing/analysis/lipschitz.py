@@ -208,7 +208,7 @@ def certified_radius(logits, labels, bound) -> np.ndarray:
     What is not finite certifies nothing: logits of an image, a bound, or the radius itself (of a
     network whose weights are all 0, say, to which every image is alike).
 
-    Two logits change by at most sqrt(2) L |r| against each other, so that their difference, the
+    Two logits change by at most `sqrt(2) L |r|` against each other, so that their difference, the
     margin, is gone at margin / (sqrt(2) L) at the earliest.
 
     Args:

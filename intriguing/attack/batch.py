@@ -17,7 +17,7 @@ def attack_batch(
     """Chooses targets by a rule and attacks; returns (result, target labels (batch,) int32).
 
     Args:
-      logits_fn, images, **options: as in `minimal_perturbation`.
+      logits_fn, images, options: as in `minimal_perturbation`.
       labels: (batch,) true classes.
       targets: a rule of `choose_targets`; "untargeted": any wrong class, and the target labels are
         what the network answers in the end; or "best": every wrong class is tried, and the smallest

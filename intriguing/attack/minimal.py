@@ -82,8 +82,8 @@ def minimal_perturbation(
       goal: "targeted", "untargeted", or `attack.from_margin(...)`.
       bounds: (lower, upper), scalars or arrays that broadcast to `images`; of a pytree's structure
         for a bound each. A pixel whose bounds meet never moves.
-      scale: positive, broadcasts to one image (a pytree of them for a pytree): |r / scale| is what
-        is minimised, and what `l2_norm` holds.
+      scale: positive, broadcasts to one image (a pytree of them for a pytree): `|r / scale|` is
+        what is minimised, and what `l2_norm` holds.
       mesh: devices to use (`sharding.make_mesh`), that divide the images or, by a model axis over
         all of them, the weights; default: one.
       progress: called now and then with the number of images done; True shows a bar.

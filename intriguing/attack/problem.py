@@ -48,17 +48,17 @@ class AttackOptions:
         an image that has nothing near it after exploring is given up. None: any length.
       search: "penalty", the search on c; "explore", project and explore, for networks with kinks;
         "auto": what suits the network, or "penalty" where one of its own options is given.
-      refine: after the search on c, shrink r to a local minimum of |r|; False is the paper's
+      refine: after the search on c, shrink r to a local minimum of `|r|`; False is the paper's
         protocol, a search on c and nothing else.
       solver: of the search on c: "batched", the engine with in-flight batching, or "jaxopt", the
         stock LBFGSB.
       num_penalties: values of c that are tried for each image, at most; an image that has not
         been made adversarial by then gets `penalty_lanes.MORE_PENALTIES` more.
       maxiter: evaluations (jaxopt: iterations) per value of c, at most.
-      tol: a solve ends when its projected gradient, of |r| + loss / c, is at most this.
+      tol: a solve ends when its projected gradient, of `|r| + loss / c`, is at most this.
       rtol: a solve ends when three steps in a row lower the objective by less than this fraction.
       history_size: pairs that L-BFGS remembers.
-      squared_norm: penalise |r|^2 in place of the paper's |r|.
+      squared_norm: penalise `|r|^2` in place of the paper's `|r|`.
       refine_steps: linearisations of the class boundary.
       num_margins: classes beside the target that each of them takes into account.
       num_lanes: images that each device works on at a time; None: `feed.choose_num_lanes`. It
