@@ -15,6 +15,7 @@ def make_result(norms, status=None):
         l2_norm=norms, penalty_weight=np.zeros(len(norms), np.float32),
         num_evals=np.full(len(norms), 100, np.int32),
         status=(default if status is None else np.asarray(status)).astype(np.int32),
+        trace=np.zeros((len(norms), 0), np.float32),
     )  # fmt: skip
 
 

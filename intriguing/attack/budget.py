@@ -86,7 +86,9 @@ def _explore(options: AttackOptions, is_smooth: bool, goal: Goal) -> Plan:
     num_margins = options.num_margins or _margins(num_margins, goal)
     cost = num_passes(goal, 1, num_margins)
     steps = min(steps, (budget - MIN_BUDGET) // (2 * cost))  # the search gets over half
-    search = ExploreOptions(budget - steps * cost, goal.is_union, most_norm(options))
+    search = ExploreOptions(
+        budget - steps * cost, goal.is_union, most_norm(options), budget if options.trace else 0
+    )
     return Plan(search, steps, num_margins)
 
 
@@ -96,9 +98,11 @@ def _penalty(options: AttackOptions, goal: Goal) -> Plan:
     num_penalties, maxiter, rtol, steps = chosen
     num_margins = options.num_margins or _margins(ON_C[-1], goal)
     steps = steps if options.refine else 0
-    most = {}
+    most, refined = {}, num_passes(goal, steps, num_margins)
     if options.budget:
-        most = {"max_evals": max(1, options.budget - num_passes(goal, steps, num_margins))}
+        most["max_evals"] = max(1, options.budget - refined)
+    if options.trace:
+        most["num_traced"] = options.budget or num_penalties * maxiter + refined
     search = PenaltyOptions(
         num_penalties, maxiter, options.tol, rtol, options.history_size, options.squared_norm,
         **most,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from intriguing.attack.goals import Goal
-from intriguing.attack.lanes import Finished, Lane, Queue, Search, Work
+from intriguing.attack.lanes import Finished, Lane, Queue, Search, Work, traced
 from intriguing.attack.objective import evaluate
 
 STEPS_PER_REFILL = 8  # finished lanes are emptied and refilled once in so many steps
@@ -48,6 +48,7 @@ def exchange(work: Work, queue: Queue, search: Search) -> Work:
         best_penalty=put(0.0, lanes.best_penalty),
         num_evals=put(0, lanes.num_evals),
         non_finite=put(False, lanes.non_finite),
+        trace=put(jnp.inf, lanes.trace),
         done=lanes.done & ~enter,
     )
     return work._replace(
@@ -79,7 +80,7 @@ def step(logits_fn, goal: Goal, work: Work, image_shape, search: Search) -> Work
     found = evaluate(logits_fn, goal, images, lanes.label, asks)
     seen = found._replace(grad=found.grad.reshape(num_lanes, n))
     return work._replace(
-        lanes=jax.vmap(search.update, (0, 0, None))(lanes, seen, work.clock),
+        lanes=traced(jax.vmap(search.update, (0, 0, None))(lanes, seen, work.clock)),
         clock=work.clock + 1,
         busy=work.busy + (~lanes.done).sum(dtype=jnp.int32),
     )

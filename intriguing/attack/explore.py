@@ -105,7 +105,7 @@ def smallest_step(grad, offset, lower, upper):
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=("budget", "max_norm"),
-    meta_fields=("is_union",),
+    meta_fields=("is_union", "num_traced"),
 )
 @dataclasses.dataclass(frozen=True)
 class ExploreOptions:
@@ -118,6 +118,7 @@ class ExploreOptions:
     budget: int
     is_union: bool = False
     max_norm: float = math.inf
+    num_traced: int = 0
 
     def stages(self) -> Stages:
         """When each of them is over."""

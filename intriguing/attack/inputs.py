@@ -62,12 +62,13 @@ def check_options(options: AttackOptions) -> None:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise InputError(f"attack.{name} is {value}: it must be positive")
-    if options.search == "explore" and options.solver != "batched":
-        raise InputError('attack.search is "explore": it has no other solver than "batched"')
+    asked, is_batched = f'attack.search is "{options.search}"', options.solver == "batched"
+    if options.search == "explore" and not is_batched:
+        raise InputError(f'{asked}: it has no other solver than "batched"')
     if options.search == "explore" and not options.refine:
-        raise InputError(
-            'attack.search is "explore": refine=False, the paper\'s protocol, is a search on c'
-        )
+        raise InputError(f"{asked}: refine=False, the paper's protocol, is a search on c")
+    if options.trace and not is_batched:
+        raise InputError('attack.trace: only the solver "batched" keeps one')
 
 
 def check_task(logits_fn, images, labels, goal, bounds, scale) -> Task:

@@ -20,6 +20,7 @@ class Lane(NamedTuple):
       best_image, best_norm, best_penalty: the smallest success so far; norm infinity if none.
       num_evals: evaluations of the network.
       non_finite: whether NaN or infinity was met.
+      trace: (search.num_traced,) `best_norm` after each evaluation.
       done: the search is over (or the lane is empty).
     """
 
@@ -34,6 +35,7 @@ class Lane(NamedTuple):
     best_penalty: jax.Array
     num_evals: jax.Array
     non_finite: jax.Array
+    trace: jax.Array
     done: jax.Array
 
 
@@ -42,6 +44,8 @@ class Search(Protocol):
 
     All functions but `enter` are for one lane.
     """
+
+    num_traced: int  # evaluations after which the best norm is kept
 
     def init(self, image: jax.Array) -> Any:
         """State of a lane that begins with this image (n,)."""
@@ -79,6 +83,7 @@ class Finished(NamedTuple):
     best_penalty: jax.Array
     num_evals: jax.Array
     non_finite: jax.Array
+    trace: jax.Array
 
 
 class Work(NamedTuple):
@@ -108,10 +113,18 @@ def empty_lanes(num_lanes: int, like: Queue, search: Search) -> Lane:
             index=zero - 1, image=pixels, lower=bound, upper=bound,
             label=jnp.zeros(like.label.shape[1:], like.label.dtype), state=search.init(pixels),
             best_image=pixels, best_norm=number + jnp.inf, best_penalty=number, num_evals=zero,
-            non_finite=no, done=~no,
+            non_finite=no, trace=jnp.full(search.num_traced, jnp.inf, dtype), done=~no,
         )  # fmt: skip
 
     return jax.vmap(lane)(jnp.arange(num_lanes))
+
+
+def traced(lanes: Lane) -> Lane:
+    """With the best norm so far at the place of the last evaluation; later ones are infinite."""
+    if not lanes.trace.shape[1]:
+        return lanes
+    rows, last = jnp.arange(len(lanes.index)), lanes.num_evals - 1
+    return lanes._replace(trace=lanes.trace.at[rows, last].set(lanes.best_norm, mode="drop"))
 
 
 def _noise(n: int, run) -> jax.Array:

@@ -145,6 +145,7 @@ def _check_trace(model, task: Task, seen, how: feed.How, num_rows: int, static) 
     found = Finished(
         index=count, best_image=like(images.reshape(len(images), -1), num_rows), best_norm=number,
         best_penalty=number, num_evals=count, non_finite=jax.ShapeDtypeStruct((num_rows,), bool),
+        trace=jax.ShapeDtypeStruct((num_rows, how.search.num_traced), images.dtype),
     )  # fmt: skip
     rows = Problem(*(like(array, num_rows) for array in task.problem[:-1]), goal)
     inputs.check_trace(_finish, seen, rows, found, **static)

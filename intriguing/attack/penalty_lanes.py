@@ -41,7 +41,7 @@ class PenaltyState(NamedTuple):
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=("num_penalties", "maxiter", "tol", "rtol", "max_evals"),
-    meta_fields=("history_size", "squared_norm"),
+    meta_fields=("history_size", "squared_norm", "num_traced"),
 )
 @dataclasses.dataclass(frozen=True)
 class PenaltyOptions:
@@ -59,6 +59,7 @@ class PenaltyOptions:
     history_size: int
     squared_norm: bool
     max_evals: int = 2**30
+    num_traced: int = 0
 
     def init(self, image) -> PenaltyState:
         """A state whose first evaluation is at the image (n,)."""

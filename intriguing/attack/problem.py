@@ -64,6 +64,8 @@ class AttackOptions:
       num_lanes: images that each device works on at a time; None: `feed.choose_num_lanes`. It
         changes no number. Memory: about 2 history_size + 14 images per lane, plus the network's
         activations.
+      trace: whether `AttackResult.trace` is filled, for as many evaluations as the search is to
+        take, and its refinement; not with "jaxopt".
       utilisation: called once with the engine's lane steps, a `feed.Utilisation`.
     """
 
@@ -81,6 +83,7 @@ class AttackOptions:
     refine_steps: int | None = None
     num_margins: int | None = None
     num_lanes: int | None = None
+    trace: bool = False
     utilisation: Callable | None = None
 
     def counts(self) -> dict[str, int]:

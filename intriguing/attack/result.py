@@ -40,6 +40,9 @@ class AttackResult(NamedTuple):
       penalty_weight: (batch,) the c that gave the perturbation; 0 if none did or none was needed.
       num_evals: (batch,) int32, evaluations of the loss (or of a margin) and its gradient.
       status: (batch,) int32, an `AttackStatus`.
+      trace: (batch, evaluations) `l2_norm` of the best so far after each evaluation, infinity
+        before the first success; (batch, 0) unless `trace=True` was asked for. The search's own
+        judgement, but for the last.
     """
 
     adv_images: np.ndarray
@@ -49,6 +52,14 @@ class AttackResult(NamedTuple):
     penalty_weight: np.ndarray
     num_evals: np.ndarray
     status: np.ndarray
+    trace: np.ndarray
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """Its arrays by name; a trace only if there is one."""
+        arrays = self._asdict()
+        if not self.trace.shape[1]:
+            del arrays["trace"]
+        return arrays
 
 
 def finish(task, problem: Problem, found: Finished, max_norm, *, refine_steps, num_margins, unroll):
@@ -101,20 +112,30 @@ def finish(task, problem: Problem, found: Finished, max_norm, *, refine_steps, n
     status = jnp.where(non_finite, AttackStatus.NON_FINITE, AttackStatus.NOT_REACHED)
     status = jnp.where(reached, AttackStatus.REACHED, status)
     status = jnp.where(there, AttackStatus.ALREADY_THERE, status)
-    rows = AttackResult(adv_images, reached, norm, norm, found.best_penalty, num_evals, status)
-    return _told(rows, images, there)
+    trace = found.trace * views.users_norm(1.0, unit, scale)
+    rows = AttackResult(
+        adv_images, reached, norm, norm, found.best_penalty, num_evals, status, trace
+    )
+    return _told(rows, images, there, found.num_evals)
 
 
-def _told(rows: AttackResult, images, there) -> AttackResult:
+def _told(rows: AttackResult, images, there, num_searched) -> AttackResult:
     """The rows as they are told: clean images where nothing is needed or was reached."""
     success = there | rows.success
     kept = there | ~rows.success  # rows that hold the clean image
     adv_images = jnp.where(rows_of(kept, images), images, rows.adv_images)
+    norm = jnp.where(success, jnp.where(kept, 0.0, rows.l2_norm), jnp.inf)
+    # While it is refined the search's best stands; in the end, what is told.
+    after = jnp.arange(1, rows.trace.shape[1] + 1)[None]
+    best = rows.trace.min(axis=1, initial=jnp.inf, keepdims=True)
+    trace = jnp.where(after > num_searched[:, None], best, rows.trace)
+    trace = jnp.where(after >= rows.num_evals[:, None], norm[:, None], trace)
     return rows._replace(
         adv_images=adv_images,
         success=success,
         distortion=jnp.where(success, distortion(images, adv_images), jnp.inf),
-        l2_norm=jnp.where(success, jnp.where(kept, 0.0, rows.l2_norm), jnp.inf),
+        l2_norm=norm,
+        trace=trace,
         penalty_weight=jnp.where(kept, 0.0, rows.penalty_weight),
         status=rows.status.astype(jnp.int32),
     )

@@ -22,7 +22,7 @@ def save(path: str | Path, result: AttackResult) -> None:
     if not jax.tree_util.treedef_is_leaf(jax.tree.structure(result.adv_images)):
         raise InputError("save: adv_images is a pytree: save its arrays, and the other fields")
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **result._asdict())
+    np.savez(buffer, allow_pickle=False, **result.to_dict())
     write_atomic(path, buffer.getvalue())
 
 
@@ -38,7 +38,9 @@ def load(path: str | Path) -> AttackResult:
             if (bad := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"bad checksum of {bad}")
         with np.load(path, allow_pickle=False) as arrays:
-            return AttackResult(**{name: arrays[name] for name in AttackResult._fields})
+            found = {name: arrays[name] for name in AttackResult._fields if name in arrays}
+            no_trace = np.zeros((len(found["status"]), 0), found["l2_norm"].dtype)
+            return AttackResult(**{"trace": no_trace, **found})
     except OSError as error:
         raise io_error("read", path, error) from error
     except Exception as error:  # damaged archives end in almost any of them

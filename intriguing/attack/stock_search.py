@@ -39,6 +39,7 @@ def _search(
             best_penalty=jnp.where(better, c, row.best_penalty),
             num_evals=row.num_evals + solution.num_evals + 1,
             non_finite=row.non_finite | (solution.status == box_lbfgs.Status.NON_FINITE),
+            trace=row.trace,
         )
         return num_solves + 1, z, penalty_search.advance(search, margin), row
 
@@ -57,6 +58,7 @@ def _search(
         best_penalty=jnp.zeros((), image.dtype),
         num_evals=jnp.ones((), jnp.int32),
         non_finite=~jnp.isfinite(loss[0]),
+        trace=jnp.zeros(0, image.dtype),
     )
     search = penalty_search.start(first_penalty(loss_grad.ravel()))
     return jax.lax.while_loop(keep_going, solve, (0, image, search, row))[3]

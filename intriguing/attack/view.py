@@ -49,14 +49,17 @@ class View:
 
     def unpack(self, array):
         """The inverse, on device arrays or numpy's: the user's structure and dtypes."""
+        on_host = isinstance(array, np.ndarray)
+        # float64 is float32 on a device where JAX has not been told to have it.
+        dtypes = map(jnp.dtype if on_host else jax.dtypes.canonicalize_dtype, self.dtypes)
         if self.is_array:
-            return array.astype(jnp.dtype(self.dtypes[0]))
+            return array.astype(next(dtypes))
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1].tolist()
-        split = np.split if isinstance(array, np.ndarray) else jnp.split
+        split = np.split if on_host else jnp.split
         parts = split(array, ends, axis=1)
         leaves = [
-            part.reshape(len(part), *shape).astype(jnp.dtype(dtype))
-            for part, shape, dtype in zip(parts, self.shapes, self.dtypes, strict=True)
+            part.reshape(len(part), *shape).astype(dtype)
+            for part, shape, dtype in zip(parts, self.shapes, dtypes, strict=True)
         ]
         return jax.tree.unflatten(self.structure, leaves)
 
@@ -110,5 +113,10 @@ def unit_of(bounds, scale):
 
 def solver_norm(norm: float, unit, scale) -> float:
     """A norm of the user's, |r / scale|, as the solver counts, which has |r / unit|."""
-    unit, scale = (1.0 if each is None else np.asarray(each) for each in (unit, scale))
-    return norm / float(np.ravel(unit / scale)[0])
+    return norm / float(users_norm(1.0, unit, scale))
+
+
+def users_norm(norm, unit, scale):
+    """The inverse of `solver_norm`, on arrays."""
+    unit, scale = (jnp.ones(1) if each is None else jnp.asarray(each) for each in (unit, scale))
+    return norm * (jnp.ravel(unit)[0] / jnp.ravel(scale)[0])

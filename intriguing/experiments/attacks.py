@@ -46,7 +46,7 @@ def attack_images(settings, logits_fn, dataset, name: str, workdir: Path, mesh, 
             logits_fn, images, labels, key=key, indices=np.arange(start, stop), mesh=mesh, **options
         )
         return {
-            **result._asdict(), "target_labels": target_labels, "labels": labels,
+            **result.to_dict(), "target_labels": target_labels, "labels": labels,
             "indices": np.arange(start, stop),
         }  # fmt: skip
 

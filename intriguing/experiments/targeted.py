@@ -182,7 +182,7 @@ def _attack(settings, victim: Victim, victims, source: Source, chosen, workdir: 
             for other in victims
         }  # fmt: skip
         return {
-            **found._asdict(), **predictions, "labels": source.labels[indices],
+            **found.to_dict(), **predictions, "labels": source.labels[indices],
             "target_labels": targets, "indices": indices,
             "names": np.array([source.names[index] for index in indices]),
             "png_images": kept.images,

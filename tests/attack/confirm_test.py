@@ -36,7 +36,15 @@ def finish(dtype="float32", unit=None, claimed=True, max_norm=math.inf):
     found = (images + step) / (1 if unit is None else unit)
     norm = np.where(claimed, np.linalg.norm(step, axis=1), np.inf).astype(np.float32)
     zero = np.zeros(NUM, np.float32)
-    rows = Finished(np.arange(NUM), found, norm, zero, np.full(NUM, 7), np.zeros(NUM, bool))
+    rows = Finished(
+        np.arange(NUM),
+        found,
+        norm,
+        zero,
+        np.full(NUM, 7),
+        np.zeros(NUM, bool),
+        np.zeros((NUM, 0), np.float32),
+    )
     problem = Problem(images, images * 0, images * 0 + 1, np.ones(NUM, int), NAMED["targeted"])
     view = View.of(jnp.asarray(IMAGES, dtype))
     return result.finish((view, lambda x: logits_fn(x.astype(jnp.float32)), unit, None), problem,

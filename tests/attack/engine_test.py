@@ -134,7 +134,13 @@ def test_lowers_for_other_devices(problem, platform):
         assert "jax.buffer_donor" in texts[-1] or "tf.aliasing_output" in texts[-1]
     zeros = np.zeros(NUM, np.float32)
     found = Finished(
-        np.arange(NUM, dtype=np.int32), images, zeros, zeros, zeros.astype(np.int32), zeros > 0
+        np.arange(NUM, dtype=np.int32),
+        images,
+        zeros,
+        zeros,
+        zeros.astype(np.int32),
+        zeros > 0,
+        np.zeros((NUM, 0), np.float32),
     )
     seen = (View.of(images), logits_fn, None, None, jnp.inf)
     texts.append(finish.trace(
