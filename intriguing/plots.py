@@ -1,6 +1,9 @@
 """Pictures of attacks, for notebooks and papers: each function returns a matplotlib figure."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,6 +11,10 @@ from matplotlib.figure import Figure
 
 from intriguing import attack
 from intriguing.errors import InputError
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Float
 
 COLUMNS = ("original", "difference", "adversarial")
 MOST_SHOWN = 8  # rows of images
@@ -19,9 +26,14 @@ def _closed(figure: Figure) -> Figure:
 
 
 def show(
-    images, result: attack.AttackResult, *, logits_fn: Callable | None = None, class_names=None,
-    rows: Sequence[int] | None = None, magnify: float | None = None,
-) -> Figure:  # fmt: skip
+    images: Float[ArrayLike, " batch *pixels"],
+    result: attack.AttackResult,
+    *,
+    logits_fn: Callable[[Any], Float[Array, " batch classes"]] | None = None,
+    class_names: Sequence[str] | None = None,
+    rows: Sequence[int] | np.ndarray | None = None,
+    magnify: float | None = None,
+) -> Figure:
     """Original, difference and adversarial image side by side, a row each, as in figure 5.
 
     Args:
@@ -93,7 +105,9 @@ def _answer(logits_fn, images, row: int, class_names) -> str:
     return f"{name.split(',')[0]}, {shares[answer] / shares.sum():.0%}"
 
 
-def robustness_curve(curves: attack.RobustnessCurve | Mapping[str, attack.RobustnessCurve]):
+def robustness_curve(
+    curves: attack.RobustnessCurve | Mapping[str, attack.RobustnessCurve],
+) -> Figure:
     """Robust accuracy against radius, of one network or of several by name; certified ones dashed.
 
     Args:
@@ -112,7 +126,7 @@ def robustness_curve(curves: attack.RobustnessCurve | Mapping[str, attack.Robust
     return _closed(figure)
 
 
-def distortions(results: attack.AttackResult | Mapping[str, attack.AttackResult]):
+def distortions(results: attack.AttackResult | Mapping[str, attack.AttackResult]) -> Figure:
     """How long the perturbations are: the share of images that one of that L2 norm is enough for.
 
     Failures never count as reached, so that a curve ends below 1 where there are some.

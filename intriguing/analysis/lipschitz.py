@@ -4,10 +4,12 @@
 margin / (sqrt(2) L) of an image.
 """
 
+from __future__ import annotations
+
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,10 @@ from intriguing.models.layers import (
     Normalise,
     Sigmoid,
 )
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Float, Int
 
 NUM_ITERS = 20  # of the power iterations of the penalty
 
@@ -71,7 +77,9 @@ def lipschitz_bounds(
     return found
 
 
-def lipschitz_bound(layers, params=None, *, image_shape: tuple[int, ...]) -> float:
+def lipschitz_bound(
+    layers: Any, params: Mapping | None = None, *, image_shape: tuple[int, ...]
+) -> float:
     """An upper bound of a network's Lipschitz constant, from images to logits (the paper's 4.3).
 
     Args:
@@ -89,7 +97,9 @@ def lipschitz_bound(layers, params=None, *, image_shape: tuple[int, ...]) -> flo
     return lipschitz_bounds(nodes, params, image_shape)[nodes[-1].name].total
 
 
-def operator_norm(layer, kernel, input_shape: tuple[int, ...]) -> float:
+def operator_norm(
+    layer: Layer, kernel: Float[ArrayLike, " *window inputs features"], input_shape: tuple[int, ...]
+) -> float:
     """An upper bound of a layer's operator norm (the paper's equations 3 and 4): `layer_constant`.
 
     Args:
@@ -202,7 +212,11 @@ def difference_bounds(
     return bounds[inputs[0]].total * np.stack(distances)
 
 
-def certified_radius(logits, labels, bound) -> np.ndarray:
+def certified_radius(
+    logits: Float[ArrayLike, " batch classes"],
+    labels: Int[ArrayLike, " batch"],
+    bound: float | Float[np.ndarray, " classes classes"],
+) -> Float[np.ndarray, " batch"]:
     """Euclidean distance within which no image can lose its class: (batch,), 0 where it has none.
 
     What is not finite certifies nothing: logits of an image, a bound, or the radius itself (of a

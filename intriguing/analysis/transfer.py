@@ -1,18 +1,25 @@
 """Do images made for one model fool another? (The paper's section 4.2, tables 2 and 4.)"""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intriguing.metrics import mean
 from intriguing.predict import predict
 
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Float, Int
+
 
 def transfer_table(
-    logits_fns: Mapping[str, object],
-    image_sets: Mapping[str, np.ndarray | Callable[[], np.ndarray]],
-    images,
-    labels,
+    logits_fns: Mapping[str, Callable[[Any], Float[Array, " batch classes"]]],
+    image_sets: Mapping[str, Float[ArrayLike, " batch *pixels"] | Callable[[], np.ndarray]],
+    images: Float[ArrayLike, " batch *pixels"],
+    labels: Int[ArrayLike, " batch"],
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Error that each set of changed images induces in each victim model.
 

@@ -4,13 +4,19 @@ For the images in which a direction is largest: how alike they are, in class, in
 activation space itself; and whether units do better than random directions.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Float, Int
 
 
 class Coherence(NamedTuple):
@@ -23,10 +29,10 @@ class Coherence(NamedTuple):
       feature_distance: the same between their activations.
     """
 
-    purity: np.ndarray
-    entropy: np.ndarray
-    pixel_distance: np.ndarray
-    feature_distance: np.ndarray
+    purity: Float[np.ndarray, " directions"]
+    entropy: Float[np.ndarray, " directions"]
+    pixel_distance: Float[np.ndarray, " directions"]
+    feature_distance: Float[np.ndarray, " directions"]
 
 
 class Comparison(NamedTuple):
@@ -53,7 +59,12 @@ def _project(activations, directions):
     return directions @ activations.T
 
 
-def top_images(activations, directions, k: int, chunk_size: int = 512) -> np.ndarray:
+def top_images(
+    activations: Float[ArrayLike, " images units"],
+    directions: Float[ArrayLike, " directions units"] | None,
+    k: int,
+    chunk_size: int = 512,
+) -> Int[np.ndarray, " directions k"]:
     """The k images in which each direction is largest: argmax_x <phi(x), v>.
 
     Args:
@@ -86,7 +97,13 @@ def live_units(activations, k: int) -> np.ndarray:
     return np.flatnonzero(above_least >= k)
 
 
-def coherence(top: np.ndarray, labels, images, activations, num_classes: int) -> Coherence:
+def coherence(
+    top: Int[np.ndarray, " directions k"],
+    labels: Int[ArrayLike, " images"],
+    images: Float[ArrayLike, " images *pixels"],
+    activations: Float[ArrayLike, " images units"],
+    num_classes: int,
+) -> Coherence:
     """Measures each row of `top`, (directions, k) indices of images.
 
     Args:

@@ -3,15 +3,28 @@
 What adversarial images are compared with (the paper's section 4.2, tables 2 and 4).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from intriguing import keys
 
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Float, Int, Key
+
 
 @jax.jit
-def gaussian_noise(key: jax.Array, indices: jax.Array, images: jax.Array, stddev: float):
+def gaussian_noise(
+    key: Key[Array, ""],
+    indices: Int[ArrayLike, " batch"],
+    images: Float[ArrayLike, " batch *pixels"],
+    stddev: float,
+) -> Float[Array, " batch *pixels"]:
     """images + stddev * N(0, 1), not clipped, so that its distortion is `stddev`: (batch, ...).
 
     Image i draws from `fold_in(key, indices[i])`, so its noise does not depend on the batch.
@@ -25,7 +38,12 @@ def gaussian_noise(key: jax.Array, indices: jax.Array, images: jax.Array, stddev
     return jax.vmap(draw)(indices, images)
 
 
-def amplify(images, adv_images, stddev: float, bounds=(0.0, 1.0)) -> np.ndarray:
+def amplify(
+    images: Float[ArrayLike, " batch *pixels"],
+    adv_images: Float[ArrayLike, " batch *pixels"],
+    stddev: float,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Float[np.ndarray, " batch *pixels"]:
     """Scales each perturbation to a root mean square of `stddev`, then clips to the box.
 
     The clipping can only shorten it. An image that was not changed stays as it is. (The paper's

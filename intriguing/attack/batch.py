@@ -1,5 +1,10 @@
 """Attacks whose targets a rule chooses."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import jax
 import numpy as np
 
@@ -9,11 +14,22 @@ from intriguing.attack.minimal import minimal_perturbation
 from intriguing.attack.result import AttackResult, smaller
 from intriguing.attack.targets import choose_targets
 
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Float, Int, Key
+
 
 def attack_batch(
-    logits_fn, images, labels, *, targets="random", key=None, indices=None, target_class=None,
-    **options,
-) -> tuple[AttackResult, np.ndarray]:  # fmt: skip
+    logits_fn: Callable[[Any], Float[Array, " batch classes"]],
+    images: Float[ArrayLike, " batch *pixels"],
+    labels: Int[ArrayLike, " batch"] | Sequence[int],
+    *,
+    targets: str = "random",
+    key: Key[Array, ""] | None = None,
+    indices: Int[ArrayLike, " batch"] | Sequence[int] | None = None,
+    target_class: int | None = None,
+    **options: Any,
+) -> tuple[AttackResult, Int[np.ndarray, " batch"]]:
     """Chooses targets by a rule and attacks; returns (result, target labels (batch,) int32).
 
     Args:

@@ -6,7 +6,10 @@ is approximated by minimising `c |r| + loss(x + r, l)` in the box for several c 
 smallest r that reaches the class l; `refine` then shrinks it to a local minimum of |r|.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +23,10 @@ from intriguing.attack.lanes import Finished
 from intriguing.attack.problem import AttackOptions, Problem, most_norm
 from intriguing.attack.result import AttackResult, finish
 from intriguing.progress import Progress
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Float, Int
 
 FINISHED_PIXELS = 2**18  # of the passes of images that are refined at once, on each device
 
@@ -58,16 +65,16 @@ def num_finished_at_once(how: feed.How, plan: budget.Plan, num_pixels: int, aske
 
 
 def minimal_perturbation(
-    logits_fn: Callable[[jax.Array], jax.Array],
-    images,
-    labels=None,
+    logits_fn: Callable[[Any], Float[Array, " batch classes"]],
+    images: Float[ArrayLike, " batch *pixels"] | Mapping | Sequence,
+    labels: Int[ArrayLike, " batch"] | Sequence[int] | None = None,
     *,
     goal: goals.Goal | str = "targeted",
-    bounds=(0.0, 1.0),
-    scale=None,
+    bounds: tuple[Any, Any] = (0.0, 1.0),
+    scale: Any = None,
     mesh: Mesh | None = None,
     progress: Callable[[int], None] | bool | None = None,
-    **options,
+    **options: Any,
 ) -> AttackResult:
     """Finds, for each image, the smallest change that makes the model answer what is wanted.
 

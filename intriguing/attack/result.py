@@ -1,7 +1,9 @@
 """What an attack returns, and how what a search found becomes it: refined, and judged anew."""
 
+from __future__ import annotations
+
 import enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,9 @@ from intriguing.attack.lanes import Finished
 from intriguing.attack.problem import Problem
 from intriguing.attack.refine import num_passes, refine
 from intriguing.metrics import distortion, l2_norm
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 # A search ends beside a boundary, where another pass of the network may round to the other side:
 # the perturbation is then made longer, by the least of these shares that this pass confirms.
@@ -45,14 +50,14 @@ class AttackResult(NamedTuple):
         judgement, but for the last.
     """
 
-    adv_images: np.ndarray
-    success: np.ndarray
-    distortion: np.ndarray
-    l2_norm: np.ndarray
-    penalty_weight: np.ndarray
-    num_evals: np.ndarray
-    status: np.ndarray
-    trace: np.ndarray
+    adv_images: Float[np.ndarray, " batch *pixels"]
+    success: Bool[np.ndarray, " batch"]
+    distortion: Float[np.ndarray, " batch"]
+    l2_norm: Float[np.ndarray, " batch"]
+    penalty_weight: Float[np.ndarray, " batch"]
+    num_evals: Int[np.ndarray, " batch"]
+    status: Int[np.ndarray, " batch"]
+    trace: Float[np.ndarray, " batch evaluations"]
 
     def to_dict(self) -> dict[str, np.ndarray]:
         """Its arrays by name; a trace only if there is one."""

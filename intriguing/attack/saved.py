@@ -1,9 +1,12 @@
 """Results of attacks on disk, and the curve that summarises them."""
 
+from __future__ import annotations
+
 import io
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -11,6 +14,10 @@ import numpy as np
 from intriguing.atomic import io_error, write_atomic
 from intriguing.attack.result import AttackResult, AttackStatus
 from intriguing.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Bool, Float
 
 
 def save(path: str | Path, result: AttackResult) -> None:
@@ -57,13 +64,17 @@ class RobustnessCurve(NamedTuple):
       certified: right, and certified to stay so: a lower bound; None without bounds.
     """
 
-    radii: np.ndarray
-    attacked: np.ndarray
-    certified: np.ndarray | None
+    radii: Float[np.ndarray, " radii"]
+    attacked: Float[np.ndarray, " radii"]
+    certified: Float[np.ndarray, " radii"] | None
 
 
 def robustness_curve(
-    result: AttackResult, radii, *, certified_radius=None, is_right=None
+    result: AttackResult,
+    radii: Float[ArrayLike, " radii"] | Sequence[float],
+    *,
+    certified_radius: Float[ArrayLike, " batch"] | Sequence[float] | None = None,
+    is_right: Bool[ArrayLike, " batch"] | Sequence[bool] | None = None,
 ) -> RobustnessCurve:
     """Robust accuracy against radius: what is left of the accuracy within each L2 ball.
 

@@ -3,6 +3,11 @@
 `minimal_perturbation` is the host's way to the same: it checks, feeds a queue, and judges.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 
@@ -13,10 +18,20 @@ from intriguing.attack.problem import AttackOptions, Problem, most_norm
 from intriguing.attack.result import AttackResult, finish
 from intriguing.attack.view import View
 
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Float, Int
+
 DEFAULT = AttackOptions()
 
 
-def problem_of(images, labels, *, goal: Goal | str = "targeted", bounds=(0.0, 1.0)) -> Problem:
+def problem_of(
+    images: Float[ArrayLike, " batch *pixels"],
+    labels: Int[ArrayLike, " batch"] | Sequence[int],
+    *,
+    goal: Goal | str = "targeted",
+    bounds: tuple[Any, Any] = (0.0, 1.0),
+) -> Problem:
     """The problem of images (batch, ...) and labels (batch,) in a box; nothing is checked."""
     goal = NAMED[goal] if isinstance(goal, str) else goal
     images = jnp.asarray(images)
@@ -29,7 +44,11 @@ def problem_of(images, labels, *, goal: Goal | str = "targeted", bounds=(0.0, 1.
 
 
 def solve(
-    logits_fn, problem: Problem, options: AttackOptions = DEFAULT, *, is_smooth=False
+    logits_fn: Callable[[Any], Float[Array, " batch classes"]],
+    problem: Problem,
+    options: AttackOptions = DEFAULT,
+    *,
+    is_smooth: bool = False,
 ) -> AttackResult:
     """Minimal perturbations of a batch, traceable: no host, and no checks.
 

@@ -1,12 +1,20 @@
 """Which class an attack aims at: the rules that `attack.targets` chooses among."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from intriguing import keys
 from intriguing.errors import InputError
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Float, Int, Key
 
 RULES = ("random", "runner_up", "least_likely", "fixed", "untargeted", "best")
 
@@ -27,7 +35,15 @@ def random_targets(key: jax.Array, labels: jax.Array, indices: jax.Array, num_cl
     return jax.vmap(draw)(indices, labels).astype(jnp.int32)
 
 
-def choose_targets(rule, logits, labels, *, key=None, indices=None, target_class=None):
+def choose_targets(
+    rule: str,
+    logits: Float[ArrayLike, " batch classes"],
+    labels: Int[ArrayLike, " batch"] | Sequence[int],
+    *,
+    key: Key[Array, ""] | None = None,
+    indices: Int[ArrayLike, " batch"] | Sequence[int] | None = None,
+    target_class: int | None = None,
+) -> Int[Array, " batch"]:
     """Target class of each image under `rule`; "untargeted" and "best" have no single one.
 
     Args:
