@@ -1,6 +1,6 @@
 # make paper: every result on MNIST at full size, and RESULTS.md (INTRIGUING_DATA names the data).
 # make run: tables 1 and 2 on the embedded digits, into runs/digits. make test: lint, then all tests.
-# make docs: the documentation, into docs/_build/html, with every block and notebook on it run.
+# make core: the wheel in a clean environment. make docs: the documentation, into docs/_build/html, with every block and notebook on it run.
 # Another Python: make run PYTHON=python3.12. Another place for it: VENV=/tmp/venv.
 
 PYTHON ?= python3
@@ -13,7 +13,13 @@ PAPER := mnist_cross_model mnist_cross_training_set mnist_units mnist_adversaria
   mnist_lipschitz
 QUICK ?=
 
-.PHONY: run test docs paper clean
+# What is tested from the wheel: first with what the attack needs and nothing else, then with all.
+CORE := build/core
+NEEDS_ALL := attack/engine_test.py attack/minimal_test.py solver/batched_lbfgsb_test.py keys_test.py \
+  identity_test.py sharding_test.py
+BARE := attack solver predict_test.py progress_test.py metrics_test.py
+
+.PHONY: run test core docs paper clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/python launch.py --config=configs/digits.py --workdir=runs/digits
@@ -22,6 +28,20 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Both distributions, in a clean environment of their own: make core PYTHON=python3.13
+core:
+	rm -rf $(CORE) && mkdir -p $(CORE)
+	$(PYTHON) -m venv $(CORE)/venv
+	$(CORE)/venv/bin/python -m pip install --quiet build pytest pytest-xdist
+	$(CORE)/venv/bin/python -m build --outdir $(CORE)/dist . > $(CORE)/build.log
+	$(CORE)/venv/bin/python -m pip install --quiet $(CORE)/dist/*.whl
+	cp -r tests $(CORE)/
+	cd $(CORE) && venv/bin/python -m pytest -n 2 --dist loadfile -o python_files='*_test.py' -q \
+	  $(NEEDS_ALL:%=--ignore=tests/%) $(BARE:%=tests/%)
+	wheel=$$(echo $(CORE)/dist/*.whl) && $(CORE)/venv/bin/python -m pip install --quiet "$$wheel[all]"
+	cd $(CORE) && venv/bin/python -m pytest -n 2 --dist loadfile -o python_files='*_test.py' -q \
+	  $(NEEDS_ALL:%=tests/%)
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html

@@ -53,7 +53,12 @@ def _is_setting(leaf) -> bool:
 
 def one_of(images):
     """Shapes and dtypes of one example of arrays (batch, ...), or of a pytree of them."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), images)
+    return jax.tree.map(lambda a: shape_of(a, (1, *a.shape[1:])), images)
+
+
+def shape_of(array, shape: tuple[int, ...]):
+    """Of this dtype, as JAX has it: float64 is float32 where JAX has not been told otherwise."""
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(array.dtype))
 
 
 def as_partial(logits_fn, images) -> Partial:

@@ -32,6 +32,7 @@ def fail_all(monkeypatch) -> None:
             adv_images=np.asarray(images), success=none.astype(bool), distortion=none + np.inf,
             l2_norm=none + np.inf, penalty_weight=none, num_evals=result.num_evals,
             status=np.full(len(images), attack.AttackStatus.NOT_REACHED),
+            trace=np.zeros((len(images), 0), np.float32),
         ), targets  # fmt: skip
 
     monkeypatch.setattr(attack, "attack_batch", failing)

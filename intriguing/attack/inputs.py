@@ -277,7 +277,7 @@ def _pack_bound(view: View, bound, num: int) -> np.ndarray:
 
 def _check_model(logits_fn, images, view: View, goal: Goal):
     """(the network as a Partial, shape of its outputs) of one that takes these images."""
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), images)
+    shapes = jax.tree.map(lambda a: predict.shape_of(a, np.shape(a)), images)
     num, wide = jax.tree.leaves(shapes)[0].shape[0], "logits (batch, 2 classes or more)"
     try:
         model = predict.as_partial(logits_fn, shapes)

@@ -52,7 +52,6 @@ def write_outcome(settings, workdir: Path, outcome: Outcome, command: str) -> di
     report.write_tables(workdir, tables)
     title = settings.title or tables[0].title
     notice = QUICK if settings.quick else ""
-    html.write_report(workdir, title, tables, figures, facts, claims, notice)
     shown = [[each.path.relative_to(workdir).as_posix(), each.caption] for each in figures]
     about = {
         "experiment": settings.experiment, "title": title, "command": command,
@@ -62,6 +61,7 @@ def write_outcome(settings, workdir: Path, outcome: Outcome, command: str) -> di
     }  # fmt: skip
     summary = report.merge_summary(about, tables)
     runs.write_summary(workdir / "summary.json", summary)
+    html.write_report(workdir, title, tables, figures, facts, claims, notice)
     for table in tables:
         print(report.to_text(table), flush=True)
     for claim in claims:

@@ -18,9 +18,9 @@ from intriguing.predict import logits
 from intriguing.progress import Progress, logger
 from intriguing.report import Column, Measurement, charts
 
-FORMULA_NOTE = "printed_formula: the bound with the paper's factor D^-2; "
+FORMULA_NOTE = "paper's formula: the bound with the paper's factor D^-2; "
 NORM_NOTE = (
-    "upper_bound: sound, of convolutions by the frequency method; norm: of the layer itself, zero"
+    "upper bound: sound, of convolutions by the frequency method; norm: of the layer itself, zero"
     f" padding and all; {FORMULA_NOTE}total: of the network up to there, in units of pixels in"
     " [0, 1]. Layers that never amplify (ReLU, concatenation) are left out; overlapping 3x3/2 max"
     " pooling counts as 2."

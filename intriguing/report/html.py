@@ -14,9 +14,11 @@ from intriguing.errors import InputError
 from intriguing.report import gallery
 from intriguing.report.tables import Claim, Table, packaged, two_lines
 
-# What a run leaves beside its report; the summary is written after it.
-BESIDE = ("config.json", "metrics.jsonl", "tables", "figures", "adversarial", "results",
-          "checkpoints")  # fmt: skip
+# What a run leaves beside its report.
+BESIDE = (
+    *("summary.json", "config.json", "metrics.jsonl"),
+    *("tables", "figures", "adversarial", "results", "checkpoints"),
+)
 
 
 def write_report(

@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import os
+import re
 import runpy
 import shutil
 import sys
@@ -90,6 +91,9 @@ def digits(tmp_path_factory):
 def check_tables(summary, config):
     for table in summary["tables"].values():
         assert table["rows"]
+        # What is said of a column names it as its heading does.
+        raw = [name for name in re.findall(r"\w+_\w+", table["note"]) if name in table["columns"]]
+        assert not raw, f"{table['name']}: {raw}"
         assert all(len(row) == len(table["columns"]) for row in table["rows"].values())
     if config.experiment != "cross_model":
         return
@@ -159,7 +163,9 @@ def test_writes_what_it_promises(finished):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
     page = (workdir / "report.html").read_text()
     assert all(html.escape(name) in page for name in config.model_names)
-    assert page.count("data:image/png") == len(pictures)
+    num_tiles, num_galleries = page.count('class="tile"'), page.count('class="gallery"')
+    assert page.count("data:image/png") == len(pictures) - num_galleries + 3 * num_tiles
+    assert (num_galleries > 0) == (config.experiment == "cross_model")
     assert not list(workdir.rglob("*.tmp"))
 
 
