@@ -1,5 +1,6 @@
 """Runs a `logits_fn` over many images, a batch at a time."""
 
+import hashlib
 import re
 
 import jax
@@ -76,8 +77,44 @@ def as_partial(logits_fn, images) -> Partial:
         return logits_fn
     one = one_of(images)
     traced, _ = _trace(logits_fn, one)
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
+    text = _text_of(traced.jaxpr)
+    if "custom_" in text or "callback=" in text:
+        text += _text_of_gradient(traced, one)
     return Partial(_Code(logits_fn, text), *traced.consts)
+
+
+def _text_of(jaxpr) -> str:
+    """The program, without the addresses of functions that are made anew by each trace.
+
+    Those of callbacks stay: what they compute is not in the program.
+    """
+    lines = str(jaxpr).splitlines()
+    return "\n".join(
+        line if "callback=" in line else re.sub(r" at 0x[0-9a-f]+", "", line) for line in lines
+    )
+
+
+def _text_of_gradient(traced: ClosedJaxpr, one) -> str:
+    """The program of the gradient, and a hash of the arrays that its rules close over.
+
+    Of a function with a rule of its own (`jax.custom_vjp`, `jax.custom_jvp`) the program names the
+    rule, and does not hold it: two that differ in nothing else would be taken for the same.
+    """
+
+    def pull_back(consts, images, weights):
+        forward = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))
+        return jax.vjp(lambda images: forward(*jax.tree.leaves(images)), images)[1](weights)
+
+    consts = [jax.ShapeDtypeStruct(np.shape(array), array.dtype) for array in traced.consts]
+    weights = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in traced.out_avals]
+    try:
+        found = jax.make_jaxpr(pull_back)(consts, one, weights)
+    except Exception:  # it has none: whoever asks for it will be told
+        return "no gradient"
+    closed_over = hashlib.sha256()
+    for array in map(np.asarray, found.consts):
+        closed_over.update(f"{array.shape} {array.dtype}".encode() + array.tobytes())
+    return _text_of(found.jaxpr) + closed_over.hexdigest()
 
 
 @jax.jit

@@ -87,3 +87,86 @@ def test_arrays_that_depend_on_the_number_of_images(images):
 
     with pytest.raises(InputError, match=r"depend on the number of images.*Partial"):
         predict.logits(logits_fn, images)
+
+
+def on_the_host(kernel):
+    """A network whose program is a callback: what it computes is nowhere in JAX."""
+
+    def logits(images):
+        return np.asarray(images) @ np.asarray(kernel)
+
+    @jax.custom_vjp
+    def logits_fn(images):
+        shape = jax.ShapeDtypeStruct((len(images), kernel.shape[1]), images.dtype)
+        return jax.pure_callback(logits, shape, images, vmap_method="sequential")
+
+    logits_fn.defvjp(
+        lambda images: (logits_fn(images), None), lambda _, weights: (weights @ kernel.T,)
+    )
+    return logits_fn
+
+
+def test_callbacks_of_the_same_name_are_not_the_same(images):
+    kernels = np.random.default_rng(1).normal(size=(2, 16, 5)).astype(np.float32)
+    for kernel in (kernels[0], kernels[1], kernels[0]):
+        check(on_the_host(kernel), images)
+
+
+def straight_through(kernel, slope):
+    """A rounding layer with a gradient of its own, which the program of its value does not hold."""
+
+    @jax.custom_vjp
+    def rounded(x):
+        return jnp.round(8 * x) / 8
+
+    rounded.defvjp(lambda x: (rounded(x), None), lambda _, weights: (weights * slope[None],))
+    return lambda images: rounded(images) @ kernel
+
+
+def own_tangent(kernel, slope):
+    @jax.custom_jvp
+    def same(x):
+        return 1.0 * x
+
+    same.defjvp(lambda primals, tangents: (same(primals[0]), slope[None] * tangents[0]))
+    return lambda images: same(images) @ kernel
+
+
+@pytest.mark.parametrize("make", [straight_through, own_tangent])
+def test_rules_of_gradients_are_part_of_the_program(make, images):
+    """Two networks with equal values, one of which tells its gradient the wrong way round."""
+    kernel = jax.random.normal(jax.random.key(0), (16, 5))
+    slopes = np.linspace(0.5, 1.5, 16, dtype=np.float32)
+    first, second = make(kernel, slopes), make(kernel, -slopes)
+    models = [predict.as_partial(net, images) for net in (first, second, make(kernel, slopes))]
+    assert models[0].func != models[1].func and models[0].func == models[2].func
+
+    @jax.jit
+    def gradient(model, images):
+        return jax.grad(lambda images: model(images).sum())(images)
+
+    gradients = [np.asarray(gradient(model, images)) for model in models]
+    np.testing.assert_allclose(gradients[0], -gradients[1], rtol=1e-6)
+    np.testing.assert_allclose(gradients[0], gradients[2], rtol=1e-6)
+
+
+def test_a_rule_that_closes_over_weights_sees_them_change(images):
+    weights = {"kernel": np.random.default_rng(0).normal(size=(16, 5)).astype(np.float32)}
+
+    @jax.custom_vjp
+    def dense(x):
+        return x @ weights["kernel"]
+
+    dense.defvjp(lambda x: (dense(x), None), lambda _, ct: (ct @ weights["kernel"].T,))
+    check(lambda x: dense(x), images)
+    weights["kernel"] = -weights["kernel"][:, ::-1].copy()
+    check(lambda x: dense(x), images)
+
+
+def test_activations_of_the_library_compile_nothing_anew(images):
+    """relu's rule is JAX's own: other weights are the same program."""
+    nets = [
+        predict.as_partial(lambda x, w=w: jax.nn.relu(x @ w), images)
+        for w in np.random.default_rng(0).normal(size=(2, 16, 5)).astype(np.float32)
+    ]
+    assert nets[0].func == nets[1].func
