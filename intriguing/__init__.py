@@ -9,7 +9,7 @@ from importlib import metadata as _metadata
 
 _ROOMS = (
     *("analysis", "attack", "data", "experiments", "models", "plots", "report", "runs", "solver"),
-    "training",
+    *("torch", "training"),
 )
 _MODULES = {"lipschitz": "analysis.lipschitz"}  # public name -> the module that it is
 _FUNCTIONS = {  # public name -> the module that has it
@@ -41,6 +41,7 @@ _EXTRAS = {  # what a missing library comes with
     **dict.fromkeys(("flax", "optax", "orbax", "safetensors", "ml_dtypes"), "train"),
     **dict.fromkeys(("PIL", "sklearn", "tensorflow_datasets", "pooch", "requests"), "data"),
     "matplotlib": "plots",
+    "torch": "torch",
     **dict.fromkeys(("pydantic", "ml_collections", "absl"), "all"),
 }
 __all__ = sorted((*_ROOMS, *_MODULES, *_FUNCTIONS))

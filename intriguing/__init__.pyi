@@ -8,6 +8,7 @@ from intriguing import plots as plots
 from intriguing import report as report
 from intriguing import runs as runs
 from intriguing import solver as solver
+from intriguing import torch as torch
 from intriguing import training as training
 from intriguing.analysis import lipschitz as lipschitz
 from intriguing.analysis.lipschitz import certified_radius as certified_radius

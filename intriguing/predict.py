@@ -17,16 +17,19 @@ class _Code:
     """What a callable computes, but for the arrays it closes over, which are arguments in front.
 
     Equal to any other with the same program: jit then compiles it once, whatever the arrays are.
+
+    Fields: `fn`, the callable; `text` of its program; `callbacks`, functions of the host that it
+    calls: what they compute is not in the program.
     """
 
-    def __init__(self, fn, text: str):
-        self._fn, self._text = fn, text
+    def __init__(self, fn, text: str, callbacks: tuple = ()):
+        self._fn, self._program = fn, (text, callbacks)
 
     def __eq__(self, other) -> bool:
-        return isinstance(other, _Code) and self._text == other._text
+        return isinstance(other, _Code) and self._program == other._program
 
     def __hash__(self) -> int:
-        return hash(self._text)
+        return hash(self._program[0])
 
     def __call__(self, *args):
         *arrays, images = args
@@ -77,25 +80,32 @@ def as_partial(logits_fn, images) -> Partial:
         return logits_fn
     one = one_of(images)
     traced, _ = _trace(logits_fn, one)
-    text = _text_of(traced.jaxpr)
-    if "custom_" in text or "callback=" in text:
-        text += _text_of_gradient(traced, one)
-    return Partial(_Code(logits_fn, text), *traced.consts)
+    text, callbacks = _text_of(traced.jaxpr), list(_callbacks_of(traced.jaxpr))
+    if ("custom_" in text or callbacks) and (gradient := _gradient_of(traced, one)) is not None:
+        text += _text_of(gradient.jaxpr) + _hash_of(gradient.consts)
+        callbacks += _callbacks_of(gradient.jaxpr)
+    return Partial(_Code(logits_fn, text, tuple(callbacks)), *traced.consts)
 
 
 def _text_of(jaxpr) -> str:
-    """The program, without the addresses of functions that are made anew by each trace.
-
-    Those of callbacks stay: what they compute is not in the program.
-    """
-    lines = str(jaxpr).splitlines()
-    return "\n".join(
-        line if "callback=" in line else re.sub(r" at 0x[0-9a-f]+", "", line) for line in lines
-    )
+    """The program, without the addresses of functions that are made anew by each trace."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(jaxpr))
 
 
-def _text_of_gradient(traced: ClosedJaxpr, one) -> str:
-    """The program of the gradient, and a hash of the arrays that its rules close over.
+def _callbacks_of(jaxpr):
+    """The host's functions that a program calls, of it and of all programs in it."""
+    for equation in jaxpr.eqns:
+        for name, value in equation.params.items():
+            if "callback" in name:
+                yield getattr(value, "callback_func", value)
+            for part in value if isinstance(value, tuple | list) else (value,):
+                part = getattr(part, "jaxpr", part)
+                if hasattr(part, "eqns"):
+                    yield from _callbacks_of(part)
+
+
+def _gradient_of(traced: ClosedJaxpr, one) -> ClosedJaxpr | None:
+    """The program of the gradient; its constants are what rules of gradients close over.
 
     Of a function with a rule of its own (`jax.custom_vjp`, `jax.custom_jvp`) the program names the
     rule, and does not hold it: two that differ in nothing else would be taken for the same.
@@ -108,13 +118,16 @@ def _text_of_gradient(traced: ClosedJaxpr, one) -> str:
     consts = [jax.ShapeDtypeStruct(np.shape(array), array.dtype) for array in traced.consts]
     weights = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in traced.out_avals]
     try:
-        found = jax.make_jaxpr(pull_back)(consts, one, weights)
+        return jax.make_jaxpr(pull_back)(consts, one, weights)
     except Exception:  # it has none: whoever asks for it will be told
-        return "no gradient"
-    closed_over = hashlib.sha256()
-    for array in map(np.asarray, found.consts):
-        closed_over.update(f"{array.shape} {array.dtype}".encode() + array.tobytes())
-    return _text_of(found.jaxpr) + closed_over.hexdigest()
+        return None
+
+
+def _hash_of(arrays) -> str:
+    digest = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        digest.update(f"{array.shape} {array.dtype}".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 @jax.jit

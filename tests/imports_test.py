@@ -20,6 +20,7 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "atomic": "errors",
     "fetch": "errors progress atomic",
     "sharding": "errors progress",
+    "torch": "errors",
     "solver": "",
     "models": "errors atomic fetch",
     "data": "fetch errors progress identity",
@@ -41,6 +42,7 @@ ONLY_IN = {  # library -> the one place that knows it
     "orbax": {"training.checkpoint"},
     "matplotlib": {"plots", "report.figures", "report.charts"},
     "safetensors": {"models.import_weights"},
+    "torch": {"torch"},
 }
 
 

@@ -110,6 +110,12 @@ def test_callbacks_of_the_same_name_are_not_the_same(images):
     kernels = np.random.default_rng(1).normal(size=(2, 16, 5)).astype(np.float32)
     for kernel in (kernels[0], kernels[1], kernels[0]):
         check(on_the_host(kernel), images)
+    # What has no gradient is told apart, too.
+    shape = jax.ShapeDtypeStruct((6, 5), jnp.float32)
+    for kernel in kernels:
+        host = lambda x, kernel=kernel: np.asarray(x) @ kernel  # noqa: E731
+        found = predict.logits(lambda x, host=host: jax.pure_callback(host, shape, x), images, 6)
+        np.testing.assert_allclose(found, images @ kernel, rtol=1e-5)
 
 
 def straight_through(kernel, slope):

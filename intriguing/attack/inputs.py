@@ -1,6 +1,5 @@
 """Refuses arrays and options that an attack cannot work with, each in one line."""
 
-import warnings
 from typing import NamedTuple
 
 import jax
@@ -8,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from intriguing import predict, sharding
-from intriguing.attack import budget, feed
+from intriguing import sharding
+from intriguing.attack import budget, feed, networks
 from intriguing.attack.goals import NAMED, FromMargin, Goal
 from intriguing.attack.problem import AttackOptions, Problem
-from intriguing.attack.view import View, call, model_of, native, unit_of
+from intriguing.attack.view import View, model_of, native, unit_of
 from intriguing.errors import InputError, first_line
 
 
@@ -75,7 +74,7 @@ def check_task(logits_fn, images, labels, goal, bounds, scale) -> Task:
     """The task, of numpy arrays. Raises InputError for what is none."""
     goal, images = _check_goal(goal), native(images)
     view, array = _check_images(images)
-    logits_fn, clean = _check_model(logits_fn, images, view, goal)
+    logits_fn, clean = networks.check_model(logits_fn, images, view, goal)
     labels = _check_labels("target_labels" if goal is NAMED["targeted"] else "labels",
                            labels, len(array), clean, goal)  # fmt: skip
     if isinstance(goal, FromMargin):
@@ -92,7 +91,7 @@ def check_task(logits_fn, images, labels, goal, bounds, scale) -> Task:
 def check_labelled(logits_fn, images, labels):
     """(images, labels int32). Raises InputError for what is none, or has no such classes."""
     view, array = _check_images(images := native(images))
-    _, clean = _check_model(logits_fn, images, view, NAMED["targeted"])
+    _, clean = networks.check_model(logits_fn, images, view, NAMED["targeted"])
     labels = _check_labels("labels", labels, len(array), clean, NAMED["targeted"])
     return view.unpack(array), labels
 
@@ -104,49 +103,6 @@ def check_mesh(mesh: Mesh | None) -> Mesh:
         raise InputError(f"mesh is {type(mesh).__name__}: pass one of sharding.make_mesh()")
     sharding.check_independent(mesh)
     return mesh
-
-
-def check_trace(compiled, *args, **kwargs) -> None:
-    """Traces what will be run, as it will be. Raises InputError for a network that it fails on."""
-    try:
-        compiled.eval_shape(*args, **kwargs)
-    except Exception as error:  # whatever a network raises where it is traced or differentiated
-        raise InputError(f"logits_fn cannot be attacked: {first_line(error)}") from error
-
-
-def check_rows(task: Task) -> None:
-    """Raises InputError if a row of the network's output depends on the other rows, or on chance.
-
-    Such a network (batch statistics, dropout) says one thing where it is attacked and another where
-    it is judged. One image is evaluated first beside its like, then second beside another.
-    """
-    images, lower, upper = (np.asarray(array[:1]) for array in task.problem[:3])
-    low, high = (np.broadcast_to(bound, images.shape) for bound in (lower, upper))
-    other = low + high - images
-    other = np.where(np.isfinite(other), other, -images).astype(images.dtype)
-    outputs = [
-        np.asarray(_outputs(task.view, task.logits_fn, np.concatenate(rows)), np.float64)
-        for rows in ((images, images), (other, images))
-    ]
-    alone, beside = outputs[0][0], outputs[1][1]
-    if task.problem.goal.needs_classes and (alone >= 0).all() and abs(alone.sum() - 1) < 1e-3:
-        warnings.warn("logits_fn seems to return probabilities: give logits", stacklevel=3)
-    finite = np.isfinite(alone) & np.isfinite(beside)
-    gap = np.abs(np.subtract(alone, beside, where=finite, out=np.zeros_like(alone)))
-    size = np.abs(alone, where=finite, out=np.zeros_like(alone)).max(initial=0.0)
-    if gap.max(initial=0.0) > ROW_TOLERANCE * max(size, 1e-30):
-        raise InputError(
-            "logits_fn gives an image other outputs beside other images: rows must not depend on "
-            "one another or on chance (use train=False, running averages, no dropout)"
-        )
-
-
-ROW_TOLERANCE = 0.02  # of the largest output: bfloat16 networks round to 0.4%, over some layers
-
-
-@jax.jit
-def _outputs(view, logits_fn, array):
-    return call(view, logits_fn, None, array)
 
 
 def _check_goal(goal) -> Goal:
@@ -273,27 +229,3 @@ def _pack_bound(view: View, bound, num: int) -> np.ndarray:
         for leaf, shape, dtype in zip(leaves, view.shapes, map(jnp.dtype, view.dtypes), strict=True)
     ]
     return np.concatenate([part.reshape(num, -1) for part in full], axis=1)
-
-
-def _check_model(logits_fn, images, view: View, goal: Goal):
-    """(the network as a Partial, shape of its outputs) of one that takes these images."""
-    shapes = jax.tree.map(lambda a: predict.shape_of(a, np.shape(a)), images)
-    num, wide = jax.tree.leaves(shapes)[0].shape[0], "logits (batch, 2 classes or more)"
-    try:
-        model = predict.as_partial(logits_fn, shapes)
-        outputs = jax.eval_shape(model, shapes)
-    except Exception as error:  # whatever a model raises at a shape that it cannot take
-        shape = " and ".join(str((num, *shape)) for shape in view.shapes)
-        hint = ": it is PyTorch's; one of JAX is needed" if "must be Tensor" in str(error) else ""
-        said = f"{first_line(error)}{hint}"
-        raise InputError(f"logits_fn cannot take images {shape}: {said}") from error
-    shape = getattr(outputs, "shape", None)
-    if not shape or shape[0] != num:
-        raise InputError(f"logits_fn must return {wide}, not {outputs}")
-    if not jnp.issubdtype(outputs.dtype, jnp.floating):
-        raise InputError(f"logits_fn returns {outputs.dtype}: outputs must be floats")
-    if goal.needs_classes and shape[1:] == (1,):
-        raise InputError(f"logits_fn must return {wide}: of one binary logit z return [0, z]")
-    if goal.needs_classes and (len(shape) != 2 or shape[1] < 2):
-        raise InputError(f"logits_fn must return {wide}, not {outputs}")
-    return model, jax.ShapeDtypeStruct(shape, jnp.dtype(view.dtype))

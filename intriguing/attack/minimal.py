@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from intriguing import predict, sharding
-from intriguing.attack import budget, feed, goals, inputs, memory
+from intriguing.attack import budget, feed, goals, inputs, memory, networks
 from intriguing.attack.inputs import Task
 from intriguing.attack.lanes import Finished
 from intriguing.attack.problem import AttackOptions, Problem, most_norm
@@ -109,7 +109,7 @@ def minimal_perturbation(
     mesh = inputs.check_mesh(mesh)
     task = inputs.check_task(logits_fn, images, labels, goal, bounds, scale)
     task = task._replace(logits_fn=sharding.place(task.logits_fn, mesh))
-    inputs.check_rows(task)
+    networks.check_rows(task)
     model, problem = task.model(), task.in_units()
     plan = budget.choose(options, predict.is_smooth(model, problem.images), problem.goal)
     plan = plan.within(task.clean.shape, problem.goal).limited(task.unit, task.scale)
@@ -144,7 +144,7 @@ def _check_trace(model, task: Task, seen, how: feed.How, num_rows: int, static) 
     images, _, _, labels, goal = task.problem
     num_lanes = how.num_lanes // sharding.num_shards(how.mesh)
     flat = jax.ShapeDtypeStruct((num_lanes, images[0].size), images.dtype)
-    inputs.check_trace(
+    networks.check_trace(
         memory.first_step, model, goal, like(images, num_lanes), like(labels, num_lanes), flat,
         how.search,
     )  # fmt: skip
@@ -155,7 +155,7 @@ def _check_trace(model, task: Task, seen, how: feed.How, num_rows: int, static) 
         trace=jax.ShapeDtypeStruct((num_rows, how.search.num_traced), images.dtype),
     )  # fmt: skip
     rows = Problem(*(like(array, num_rows) for array in task.problem[:-1]), goal)
-    inputs.check_trace(_finish, seen, rows, found, **static)
+    networks.check_trace(_finish, seen, rows, found, **static)
 
 
 def _never_fewer(progress, num_images: int) -> Callable[[int], None]:

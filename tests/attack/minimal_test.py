@@ -596,7 +596,7 @@ BAD_INPUTS = {
         bad(np.zeros((2, 9, 9, 1), np.float32)),
         r"logits_fn cannot take images \(2, 9, 9, 1\): this model takes 8x8 images$",
     ),
-    "PyTorch's": (bad(logits_fn=torch_like), "must be Tensor.*one of JAX is needed"),
+    "PyTorch's": (bad(logits_fn=torch_like), "must be Tensor.*attack intriguing.torch.logits_fn"),
     "no logits": (bad(logits_fn=lambda x: x.sum()), "must return logits"),
     "a pair": (bad(logits_fn=lambda x: (linear(x), {})), "must return logits"),
     "solver": (bad(solver="newton"), 'solver is "newton".*jaxopt'),

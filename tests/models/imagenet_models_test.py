@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import torch_blocks
 
 from intriguing import data, models
 from intriguing.errors import InputError
@@ -174,31 +175,6 @@ def test_pretrained(name, folder):
     np.testing.assert_array_equal(logits.argmax(1), reference["logits_float64"].argmax(1))
 
 
-def torch_blocks(tensors, x):
-    """A ResNet of `tensors` in PyTorch's functions, batch normalisation and all."""
-    import torch
-    from torch.nn import functional as F
-
-    state = {name: torch.tensor(array) for name, array in tensors.items()}
-
-    def conv_norm(x, conv, norm, stride=1):
-        x = F.conv2d(x, state[f"{conv}.weight"], stride=stride, padding=1)
-        return F.batch_norm(x, *(state[f"{norm}.{part}"] for part in (
-            "running_mean", "running_var", "weight", "bias")))  # fmt: skip
-
-    x = F.relu(conv_norm(x, "conv1", "bn1"))
-    blocks = sorted({name.rsplit(".", 2)[0] for name in state if name.startswith("layer")})
-    for block in blocks:
-        stride = 2 if block in ("layer2.0", "layer3.0") else 1
-        inner = F.relu(conv_norm(x, f"{block}.conv1", f"{block}.bn1", stride))
-        inner = conv_norm(inner, f"{block}.conv2", f"{block}.bn2")
-        if stride > 1:
-            more = inner.shape[1] - x.shape[1]
-            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, more // 2, more // 2))
-        x = F.relu(inner + x)
-    return F.linear(x.mean(dim=(2, 3)), state["linear.weight"], state["linear.bias"])
-
-
 @pytest.mark.parametrize("name", ["resnet20", "resnet32"])
 @pytest.mark.skipif(not WEIGHTS.is_dir(), reason="INTRIGUING_DATA has no weights/")
 def test_pretrained_resnet_is_that_of_pytorch(name):
@@ -209,7 +185,7 @@ def test_pretrained_resnet_is_that_of_pytorch(name):
     ours = jax.jit(weights.model.apply)({"params": weights.params}, images)[0]
     mean, std = (torch.tensor(each)[:, None, None] for each in (
         (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))  # fmt: skip
-    theirs = torch_blocks(dict(np.load(path)), (to_torch(images) - mean) / std).numpy()
+    theirs = torch_blocks.resnet(dict(np.load(path)), (to_torch(images) - mean) / std).numpy()
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
