@@ -27,7 +27,7 @@ run: $(VENV)/run.stamp
 test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Both distributions, in a clean environment of their own: make core PYTHON=python3.13
 core:
@@ -45,7 +45,7 @@ core:
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
-	$(BIN)/python -m pytest -p no:cacheprovider docs/site_test.py tests/howto_test.py
+	$(BIN)/python -m pytest -p no:cacheprovider docs/site_test.py docs/blocks_test.py
 
 # Hours on two cores; interrupted, the same command goes on. make paper QUICK=:quick takes minutes.
 paper: $(VENV)/run.stamp

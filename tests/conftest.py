@@ -28,7 +28,10 @@ if metadata.version("jaxlib").startswith("0.10."):  # another XLA may not know i
     SETTINGS["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
 for name, value in SETTINGS.items():  # before anybody imports jax
     os.environ.setdefault(name, value)
-SLOW_FILES = ("optimised_test.py", "targeted_test.py", "experiments_test.py", "adversarial_test.py")
+SLOW_FILES = (
+    *("optimised_test.py", "experiments_test.py", "batched_lbfgsb_test.py", "explore_test.py"),
+    *("typed_test.py", "rica_test.py", "targeted_test.py", "adversarial_test.py", "cars_test.py"),
+)
 REQUIRED = [
     name
     for name in ("INTRIGUING_DATA", "INTRIGUING_BROWSER")
@@ -64,8 +67,16 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take minutes come first: with two workers the last one would run alone."""
+    """Files that take minutes come first: with two workers the last one would run alone.
+
+    What is marked `slow` runs where INTRIGUING_SLOW=1, as `.ci/run` has it.
+    """
     items.sort(key=lambda item: item.path.name not in SLOW_FILES)
+    if os.environ.get("INTRIGUING_SLOW") != "1":
+        why = pytest.mark.skip(reason="slow: INTRIGUING_SLOW=1 runs it, as .ci/run does")
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(why)
 
 
 @pytest.fixture

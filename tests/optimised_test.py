@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 CLAIMS = (
     "tests/attack/minimal_test.py::test_success_means_that_a_fresh_pass_says_target",

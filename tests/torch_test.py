@@ -127,6 +127,7 @@ print(json.dumps([one.l2_norm.tolist(), many.l2_norm.tolist()]))
 """
 
 
+@pytest.mark.slow
 def test_several_devices_call_it_at_once():
     one, many = devices.run(SCRIPT, num=4)
     np.testing.assert_allclose(one, many, rtol=1e-3)

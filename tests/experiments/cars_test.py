@@ -91,6 +91,7 @@ def test_random_filters_are_called_so(folder, tmp_path):
     assert len(summary["claims"]) == 2
 
 
+@pytest.mark.slow
 def test_one_image_and_no_success(folder, tmp_path, monkeypatch):
     config = config_of(folder)
     config.models.QuocNet.num_epochs, config.attack.num_images = 1, 1
@@ -129,6 +130,7 @@ def test_a_network_that_the_experiment_has_no_room_for(folder, tmp_path):
         run_experiment(config, tmp_path / "other", 1)
 
 
+@pytest.mark.slow
 def test_other_images_to_learn_from(folder, tmp_path):
     config = config_of(folder)
     config.baselines, config.unlabelled.name = False, "digits"  # grey ones

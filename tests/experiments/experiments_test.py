@@ -115,6 +115,7 @@ def held_by_nothing(summary, words) -> list:
 ATTACKING = [path for path in CONFIGS if path.stem not in ("mnist_units", "mnist_cross_model")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ATTACKING, ids=lambda path: path.stem)
 def test_one_model_one_image_and_no_success(path, tmp_path, monkeypatch):
     config = small_config(path)

@@ -103,6 +103,7 @@ def make_config():
     return config
 
 
+@pytest.mark.slow
 def test_the_command_alone_is_enough(server, tmp_path):
     run_experiment(make_config(), tmp_path / "run")
     assert server.asked == ["/photographs.tgz", "/net.pth"]

@@ -290,6 +290,7 @@ def test_spectral(folder, tmp_path):
     assert all(claim["holds"] for claim in summary["claims"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [imagenet_attack, alexnet_lipschitz])
 @pytest.mark.parametrize("names", [NETS[:1], NETS])
 def test_one_image_and_no_success(folder, tmp_path, monkeypatch, module, names):

@@ -142,6 +142,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_perturbed_on_eight_devices():
     one, eight = devices.run(EIGHT)
     assert len(one) == 13 * 16  # which eight devices cannot share evenly

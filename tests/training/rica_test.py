@@ -141,22 +141,26 @@ def found():
     return devices.run(SCRIPT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", ["8 8", "8 4"])
 def test_devices_share_weights_and_learn_the_same(found, devices):
     assert found["1 1"]["spread"] == 1 and found[devices]["spread"] == int(devices[-1])
     np.testing.assert_allclose(found[devices]["kernel"], found["1 1"]["kernel"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_attack_through_shared_weights_finds_the_same(found):
     one, eight = (np.array(found[devices]["distortion"]) for devices in ("1 1", "8 8"))
     assert np.isfinite(one).all() and (one > 0).all()
     np.testing.assert_allclose(eight, one, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_attack_through_some_devices_is_refused(found):
     assert "model_devices is 4: an attack needs 1 or all 8 devices" in found["8 4"]["error"]
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_be_shared(found):
     assert found["rows"] == "model_devices is 4: it must divide 9 rows of weights"
 

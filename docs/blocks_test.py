@@ -6,8 +6,12 @@ from pathlib import Path
 import jax
 import pytest
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python" in page.read_text()]
+DOCS = Path(__file__).resolve().parent
+PAGES = [
+    page
+    for page in sorted(DOCS.rglob("*.md"))
+    if "_build" not in page.parts and "```python" in page.read_text()
+]
 NEEDED = {"howto/models.md": ["flax", "equinox", "haiku", "sklearn", "torch"]}
 
 
