@@ -3,28 +3,12 @@
 No page asks anybody for anything, none is wider than a phone, no link or picture is broken.
 """
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 SITE = Path(__file__).resolve().parent / "_build" / "html"
 PAGES = sorted(path for path in SITE.rglob("*.html") if "_modules" not in path.parts)
-BROWSER = os.environ.get("INTRIGUING_BROWSER") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if BROWSER is None:
-        pytest.skip("no Chromium on the PATH, and INTRIGUING_BROWSER does not name one")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 def test_the_site_is_there():

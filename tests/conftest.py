@@ -16,7 +16,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from chromium import browser
 
+__all__ = ["browser"]  # a fixture
 SETTINGS = {
     "JAX_NUMPY_RANK_PROMOTION": "raise",
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",

@@ -1,10 +1,4 @@
-"""report.html in headless Chromium, as its reader has it: phone and desk, light and dark, offline.
-
-`INTRIGUING_BROWSER` names the program, where it is not called chromium or google-chrome.
-"""
-
-import os
-import shutil
+"""report.html in headless Chromium, as its reader has it: phone and desk, light and dark, offline."""
 
 import numpy as np
 import pytest
@@ -12,22 +6,8 @@ import pytest
 from intriguing import report
 from intriguing.report import figures, html
 
-BROWSER = os.environ.get("INTRIGUING_BROWSER") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 NETS = tuple(f"network {i} of seven" for i in range(7))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if BROWSER is None:
-        pytest.skip("no Chromium on the PATH, and INTRIGUING_BROWSER does not name one")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

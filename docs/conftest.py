@@ -1,0 +1,5 @@
+"""The browser that the site is looked at with."""
+
+from chromium import browser
+
+__all__ = ["browser"]
