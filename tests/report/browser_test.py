@@ -1,4 +1,4 @@
-"""report.html in headless Chromium, as its reader has it: phone and desk, light and dark, offline."""
+"""report.html in Chromium, as its reader has it: on phone and desk, in light and dark, offline."""
 
 import numpy as np
 import pytest
