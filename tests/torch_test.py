@@ -133,6 +133,7 @@ def test_several_devices_call_it_at_once():
     np.testing.assert_allclose(one, many, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not WEIGHTS.is_dir(), reason="INTRIGUING_DATA has no weights/")
 def test_resnet20_is_the_same_in_both():
     """To 1e-5 of the norms in the mean; single images may round to another way."""

@@ -75,6 +75,7 @@ def test_progress_and_utilisation(five_lanes):
     assert 0.5 * total < busy <= total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("refine", "rtol"), [(True, 0.01), (False, 0.03)])
 def test_solvers_agree(problem, refine, rtol):
     """The engine keeps the best point of all that it evaluates, jaxopt that of its minimisers."""

@@ -429,7 +429,7 @@ def test_compilations_do_not_grow_with_the_batch_sizes(net):
     assert counts[6] == [0, 0] and counts[7] == [0] and counts[64][1] == 0 and counts[1][1] == 0
 
 
-@pytest.mark.parametrize("size", [1.0, 100.0])
+@pytest.mark.parametrize("size", [1.0, pytest.param(100.0, marks=pytest.mark.slow)])
 def test_images_beside_the_boundary_are_judged_as_they_were_found(size):
     """What crosses by less than rounding is no success of the search: a fresh pass decides."""
     rng = np.random.default_rng(3)

@@ -30,8 +30,16 @@ def run(logits_fn, images=IMAGES, **options):
     )
 
 
-@pytest.mark.parametrize("logits_fn", [KINKED, SMOOTH], ids=["kinked", "smooth"])
-@pytest.mark.parametrize("search", ["auto", "penalty"])
+@pytest.mark.parametrize(
+    ("logits_fn", "search"),
+    [
+        (KINKED, "auto"),
+        (SMOOTH, "penalty"),
+        pytest.param(SMOOTH, "auto", marks=pytest.mark.slow),
+        pytest.param(KINKED, "penalty", marks=pytest.mark.slow),
+    ],
+    ids=["kinked", "smooth, c", "smooth", "kinked, c"],
+)
 def test_it_ends_at_the_result_and_changes_nothing(logits_fn, search):
     plain, found = run(logits_fn, search=search), run(logits_fn, trace=True, search=search)
     assert plain.trace.shape == (NUM, 0)

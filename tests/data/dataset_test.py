@@ -131,7 +131,10 @@ class TestDigits:
 
 
 class TestMnist:
-    @pytest.mark.parametrize(("split", "num"), [("train", 60_000), ("test", 10_000)])
+    @pytest.mark.parametrize(
+        ("split", "num"),
+        [pytest.param("train", 60_000, marks=pytest.mark.slow), ("test", 10_000)],
+    )
     def test_idx_and_tfds_hold_the_same_images(self, real, split, num):
         idx = data.load("mnist", split, data_dir=str(real))
         tfds = data.load("mnist", split, data_dir=str(real / "tfds"))

@@ -70,7 +70,14 @@ def labels_of(config):
     return [f"{name}, seed {seed}" for name in config.model_names for seed in seeds]
 
 
-@pytest.fixture(scope="module", params=CONFIGS, ids=lambda path: path.stem)
+SLOW = ("mnist_units", "mnist_adversarial_training", "mnist_cross_model")  # digits has its tables
+PARAMS = [
+    pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem)
+    for path in CONFIGS
+]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def finished(request, tmp_path_factory):
     """(config, workdir, summary) of one whole run of each config."""
     config = small_config(request.param)

@@ -347,6 +347,7 @@ def test_bad_settings(digits, case):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_pools_of_a_convolutional_net(digits):
     """ReLUs and what is pooled of them have no upper bound, and stay above 0."""
     model, few = models.conv_net((3,), 8), data.take(digits, slice(40))

@@ -67,7 +67,9 @@ class StopError(Exception):
     """Stands for the user's interrupt."""
 
 
-@pytest.mark.parametrize("stop_at", [("stage1", 7), ("stage2", 9)])
+@pytest.mark.parametrize(
+    "stop_at", [("stage1", 7), pytest.param(("stage2", 9), marks=pytest.mark.slow)]
+)
 def test_it_resumes_to_the_same_filters(tmp_path, stop_at):
     whole = rica.fit(NET, source_of(), KEY, **OPTIONS)
     layer, last = stop_at

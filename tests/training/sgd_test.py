@@ -198,6 +198,7 @@ def test_a_loss_that_is_not_finite(source):
         sgd.fit(tiny(), source, KEY, **{**OPTIONS, "learning_rate": 1e30})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet_single_tower", "squeezenet"])
 def test_start_values_suit_the_recipe(name):
     """With those of He et al. the first steps of AlexNet's recipe blow these networks up."""
