@@ -1,7 +1,7 @@
 """How far from the true minimum: ours and DDN's perturbations of small ReLU nets.
 
     pip install pyscipopt && pip install --no-deps adv-lib==0.2.8
-    python -m benchmarks.optimum [--nets=digits:16,digits:16-16] [--num_images=20] [--seconds=300]
+    python -m benchmarks.optimum [--small_nets=digits:16,digits:16-16] [--num_images=20]
 
 The nearest image of the target class is a mixed-integer quadratic program: a binary number for each
 ReLU that may be on or off within the distance that ours found. SCIP solves it to a gap of 1e-4 of
@@ -26,7 +26,7 @@ from intriguing.models.layer_graph import LayerGraph, chain
 from intriguing.models.layers import Dense, Relu
 
 _NETS = flags.DEFINE_list(
-    "nets", ["digits:16", "digits:50", "digits:16-16", "mnist:16", "mnist:16-16"],
+    "small_nets", ["digits:16", "digits:50", "digits:16-16", "mnist:16", "mnist:16-16"],
     "data set:units of each hidden layer",
 )  # fmt: skip
 _NUM = flags.DEFINE_integer("num_images", 20, "test images that the net has right")
@@ -73,15 +73,16 @@ def train(name: str, folder: Path):
 
 
 def solve(layers, image, target: int, radius: float, seconds: float) -> Optimum:
-    """The nearest image of the class `target`, none farther than `radius`, which ours reached."""
+    """The nearest image of the class `target`; an attack has found one at the distance `radius`."""
     from pyscipopt import Model, quicksum
 
     start, scip = time.perf_counter(), Model()
+    radius = 1.01 * radius  # so that what was found is inside, and nothing fits only by rounding
     scip.hideOutput()
     scip.setParam("limits/time", seconds)
     scip.setParam("limits/gap", GAP)
     scip.setParam("numerics/feastol", 1e-7)
-    values = [
+    pixels = values = [
         scip.addVar(lb=max(0.0, p - radius), ub=min(1.0, p + radius)) for p in map(float, image)
     ]
     lower = np.maximum(0.0, image - radius)
@@ -104,18 +105,29 @@ def solve(layers, image, target: int, radius: float, seconds: float) -> Optimum:
             row, gap = kernel[:, target] - kernel[:, other], bias[target] - bias[other]
             margin = quicksum(float(w) * v for w, v in zip(row, values, strict=True)) + float(gap)
             scip.addCons(margin >= 0)
-    squared = scip.addVar(lb=0.0, ub=radius**2 * (1 + 1e-6))
-    pixels = scip.getVars()[: len(image)]
+    squared = scip.addVar(lb=0.0, ub=radius**2)
     moved = quicksum((v - float(p)) * (v - float(p)) for v, p in zip(pixels, image, strict=True))
     scip.addCons(moved <= squared)
     scip.setObjective(squared, "minimize")
     scip.optimize()
     taken = time.perf_counter() - start
-    if scip.getStatus() == "infeasible":  # nothing is nearer than ours
-        return Optimum(radius, radius, taken)
+    if scip.getStatus() == "infeasible":
+        raise RuntimeError("the program excludes an image that was found: it is not the network's")
     bound = float(np.sqrt(max(scip.getDualbound(), 0.0)))
-    best = float(np.sqrt(scip.getObjVal())) if scip.getNSols() else radius
-    return Optimum(min(best, radius), min(bound, best, radius), taken)
+    if not scip.getNSols():
+        return Optimum(np.inf, bound, taken)
+    point = np.array([scip.getVal(pixel) for pixel in pixels])
+    _check(layers, point, target)
+    best = float(np.linalg.norm(point - image))
+    return Optimum(best, min(bound, best), taken)
+
+
+def _check(layers, point, target: int) -> None:
+    """Raises AssertionError if the network calls the point another class by more than rounding."""
+    for kernel, bias in layers[:-1]:
+        point = np.maximum(point @ kernel + bias, 0)
+    logits = point @ layers[-1][0] + layers[-1][1]
+    assert logits[target] >= logits.max() - 1e-4
 
 
 def _relu(scip, value, low: float, high: float):
