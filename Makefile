@@ -17,6 +17,9 @@ QUICK ?=
 CORE := build/core
 NEEDS_ALL := attack/engine_test.py attack/minimal_test.py solver/batched_lbfgsb_test.py keys_test.py \
   identity_test.py sharding_test.py
+# Without the project's pyproject.toml, which would put the sources before the wheel.
+TEST_CORE := venv/bin/python -m pytest -c /dev/null --rootdir=. -n 2 --dist loadfile \
+  -o python_files='*_test.py' -q
 BARE := attack solver predict_test.py progress_test.py metrics_test.py
 
 .PHONY: run test core docs paper clean
@@ -37,10 +40,10 @@ core:
 	$(CORE)/venv/bin/python -m build --outdir $(CORE)/dist . > $(CORE)/build.log
 	$(CORE)/venv/bin/python -m pip install --quiet $(CORE)/dist/*.whl
 	cp -r tests $(CORE)/
-	cd $(CORE) && venv/bin/python -m pytest -n 2 --dist loadfile -o python_files='*_test.py' -q \
+	cd $(CORE) && $(TEST_CORE) \
 	  $(NEEDS_ALL:%=--ignore=tests/%) $(BARE:%=tests/%)
 	wheel=$$(echo $(CORE)/dist/*.whl) && $(CORE)/venv/bin/python -m pip install --quiet "$$wheel[all]"
-	cd $(CORE) && venv/bin/python -m pytest -n 2 --dist loadfile -o python_files='*_test.py' -q \
+	cd $(CORE) && $(TEST_CORE) \
 	  $(NEEDS_ALL:%=tests/%)
 
 docs: $(VENV)/docs.stamp
