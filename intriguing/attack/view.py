@@ -113,10 +113,11 @@ def unit_of(bounds, scale):
 
 def solver_norm(norm: float, unit, scale) -> float:
     """A norm of the user's, |r / scale|, as the solver counts, which has |r / unit|."""
-    return norm / float(users_norm(1.0, unit, scale))
+    unit, scale = (1.0 if each is None else np.asarray(each) for each in (unit, scale))
+    return norm / float(np.ravel(unit / scale)[0])
 
 
 def users_norm(norm, unit, scale):
-    """The inverse of `solver_norm`, on arrays."""
+    """The inverse of `solver_norm`, traceable."""
     unit, scale = (jnp.ones(1) if each is None else jnp.asarray(each) for each in (unit, scale))
     return norm * (jnp.ravel(unit)[0] / jnp.ravel(scale)[0])
