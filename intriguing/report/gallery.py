@@ -69,6 +69,7 @@ def to_html(picture: Picture, number: int, link: str) -> str:
     return (
         f'<figure class="gallery"><fieldset><legend>All images:</legend>{choices}</fieldset>'
         f'<div class="tiles">\n{tiles}\n</div><figcaption>{escape(picture.caption)} '
+        "On this page each difference is magnified as is written beneath it. "
         "Point at an image to see the adversarial one; press it, or ← and →, to go through its "
         f"views. {link}</figcaption></figure>"
     )
