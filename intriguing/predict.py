@@ -1,5 +1,6 @@
 """Runs a `logits_fn` over many images, a batch at a time."""
 
+import functools
 import hashlib
 import re
 
@@ -10,6 +11,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh
 from jax.tree_util import Partial
 
+from intriguing import sharding
 from intriguing.errors import InputError
 
 
@@ -130,9 +132,9 @@ def _hash_of(arrays) -> str:
     return digest.hexdigest()
 
 
-@jax.jit
-def _logits(logits_fn, images):
-    return logits_fn(images)
+@functools.cache
+def _logits(options):
+    return jax.jit(lambda logits_fn, images: logits_fn(images), compiler_options=dict(options))
 
 
 BATCH_PIXELS = {"cpu": 2**20, "gpu": 2**25, "tpu": 2**25}  # that a forward pass gets at a time
@@ -148,11 +150,12 @@ def logits(logits_fn, images, batch_size: int | None = None) -> np.ndarray:
     """Logits (num, classes) of images (num, ...), `batch_size` at a time."""
     logits_fn, parts = as_partial(logits_fn, np.asarray(images)), []
     batch_size = batch_size or choose_batch_size(images)
+    run = _logits(tuple(sharding.compiler_options().items()))
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size])
         padding = [(0, batch_size - len(batch)), *[(0, 0)] * (batch.ndim - 1)]
         padded = np.pad(batch, padding)  # one shape, one compilation, for any number of images
-        parts.append(np.asarray(_logits(logits_fn, padded))[: len(batch)])
+        parts.append(np.asarray(run(logits_fn, padded))[: len(batch)])
     return np.concatenate(parts)
 
 
