@@ -1,53 +1,75 @@
-"""docs/frontier.png from the tables under "The frontier" in README.md: python -m benchmarks.draw"""
+"""docs/frontier/NETWORK.png from the records of `benchmarks.frontier`: python -m benchmarks.draw"""
 
-import re
 from pathlib import Path
 
+import numpy as np
+from absl import app
 from matplotlib.figure import Figure
 
-ROOT = Path(__file__).resolve().parent
-NETS = ("ResNet-20", "SqueezeNet", "a network trained to be provably robust")
-ROW = re.compile(r"\| (\w+) \| ([^|]+) \| (\d+) \| 100% \| ([\d.]+) \|")
-COLORS = {"ours": "#2f5d8a", "DDN": "#b5651d"}
+from benchmarks import frontier, minimal_peers, nets
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "frontier"
+GOALS = ("targeted", "untargeted")
+STYLES = ["-", "--", ":", "-."]
+OURS = {"color": "#a3201f", "linewidth": 2.2, "marker": "o", "markersize": 5, "zorder": 5}
+MOST = 1.6  # times the smallest mean: what lies higher is not in the picture
+LEAST_SUCCESS = 0.99
 
 
-def tables(text: str) -> list[dict[str, dict[str, list[tuple[int, float]]]]]:
-    """Of each network: goal -> attack -> (evaluations, mean L2), of those where all succeeded."""
-    text = text.partition("### The frontier")[2].partition("\n### ")[0]
-    found = []
-    for part in re.split(r"\n\n(?=\| goal )", text)[1:]:
-        goals = {}
-        for goal, attack, num, norm in ROW.findall(part):
-            name = attack if attack == "ours" else attack.partition(",")[0]
-            if name in COLORS and (name == attack or name == "DDN"):
-                goals.setdefault(goal, {}).setdefault(name, []).append((int(num), float(norm)))
-        found.append(goals)
+def curves(net: str, goal: str) -> dict[str, list[tuple[int, float]]]:
+    """{side: [(evaluations, mean L2)]} on images where all that are drawn succeed, from 50 on."""
+    rows = frontier.known(net, goal)
+    ours = sorted(row["budget"] for row in rows if row["side"] == "ours")
+    found: dict[str, list[tuple[int, float]]] = {}
+    for budget in ours:
+        sides = {
+            name: side["norms"] for name, side in frontier.best_at(rows, budget).items()
+            if np.isfinite(side["norms"]).mean() >= LEAST_SUCCESS
+        }  # fmt: skip
+        both = np.isfinite(list(sides.values())).all(axis=0)
+        for name, norms in sides.items():
+            found.setdefault(name, []).append((budget, norms[both].mean()))
     return found
 
 
-def main() -> None:
-    """One panel per network and goal."""
-    found = tables((ROOT / "README.md").read_text())
-    figure = Figure(figsize=(9.5, 5.2), layout="constrained")
-    panels = figure.subplots(2, len(found))
-    for column, (net, goals) in enumerate(zip(NETS, found, strict=True)):
-        for panel, (goal, attacks) in zip(panels[:, column], goals.items(), strict=True):
-            for name, points in attacks.items():
-                panel.plot(*zip(*points, strict=True), "o-", label=name, color=COLORS[name])
-            panel.set_xscale("log")
-            first, last = panel.get_xlim()
-            ticks = [tick for tick in (20, 50, 100, 300, 1000) if first < tick < last]
-            panel.set_xticks(ticks, map(str, ticks))
-            panel.set_xticks([], minor=True)
-            panel.set_title(f"{net}, {goal}" if len(net) < 20 else f"provably robust, {goal}",
-                            fontsize=10)  # fmt: skip
-            panel.set_xlabel("evaluations per image")
-            panel.spines[["top", "right"]].set_visible(False)
-        panels[0, column].legend(frameon=False)
-    for panel in panels[:, 0]:
-        panel.set_ylabel("mean L2 norm")
-    figure.savefig(ROOT.parent / "docs" / "frontier.png", dpi=110)
+def draw(net: str) -> bool:
+    """A panel for each goal that was run; False if none was."""
+    panels = {goal: found for goal in GOALS if (found := curves(net, goal))}
+    if not panels:
+        return False
+    figure = Figure(figsize=(4.9 * len(panels), 3.7), layout="constrained")
+    names = list(minimal_peers.peers(False))
+    for axes, (goal, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0],
+                                   panels.items(), strict=True):  # fmt: skip
+        for name, points in found.items():
+            number = 0 if name == "ours" else names.index(name)
+            style = OURS if name == "ours" else {
+                "color": f"C{number % 10}", "linestyle": STYLES[number % len(STYLES)],
+                "marker": ".", "linewidth": 1.2,
+            }  # fmt: skip
+            axes.plot(*zip(*points, strict=True), label=name, **style)
+        least = min(norm for points in found.values() for _, norm in points)
+        highest = max(norm for points in found.values() for _, norm in points)
+        axes.set_ylim(least - 0.02 * least, min(highest * 1.03, MOST * least))
+        axes.set_xscale("log")
+        ticks = sorted({budget for points in found.values() for budget, _ in points})
+        axes.set_xticks(ticks, map(str, ticks))
+        axes.set_xticks([], minor=True)
+        axes.set_title(f"{net}, {goal}", fontsize=10)
+        axes.set_xlabel("evaluations per image")
+        axes.set_ylabel("mean L2 norm")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=7, ncols=2)
+    FOLDER.mkdir(exist_ok=True)
+    figure.savefig(FOLDER / f"{net}.png", dpi=110)
+    return True
+
+
+def main(argv) -> None:
+    """A picture of each network that was run."""
+    del argv
+    print(*(net for net in (*nets.TRAINED, *nets.PRETRAINED) if draw(net)))
 
 
 if __name__ == "__main__":
-    main()
+    app.run(main)

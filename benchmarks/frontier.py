@@ -1,161 +1,220 @@
-"""The frontier: the smallest perturbations at each number of evaluations, ours beside DDN's.
+"""The frontier: the smallest perturbations at each number of evaluations, ours beside all peers'.
 
-    pip install --no-deps adv-lib==0.2.8     # and torch, of requirements-dev.txt
-    INTRIGUING_DATA=... python -m benchmarks.frontier [--nets=resnet20,squeezenet] [--budgets=...]
+    pip install --no-deps adv-lib==0.2.8 foolbox==3.3.4   # and torch, of requirements-dev.txt
+    INTRIGUING_DATA=... python -m benchmarks.frontier [--nets=resnet20,...] [--peers=DDN,...]
 
-Both sides attack the same network, in JAX: DDN (adv-lib) sees it as a PyTorch function whose
-gradient is ours, so that images, targets and evaluations are the same, and counted. An evaluation
-is a forward and a backward pass of one image. DDN runs from two first norms, its own 1.0 and 0.3
-(3.0 on the robust network, whose distances are larger), and the better mean is kept. We judge both:
-inside the box, and the goal reached by our forward pass. Means are over the images where both
-sides of a row's goal succeed at every budget.
+Peers attack the network in PyTorch, ours the same one in JAX: images, targets and weights are
+equal. An evaluation is a forward and a backward pass of one image. A peer is credited with the
+smallest success that it ever tried within its evaluations (`benchmarks.tracked`), in the better of
+two tunings and at whatever number of steps does best by then; ours with what it returns. What one
+framework calls adversarial the other one is asked about, too.
+
+Each finished part is kept in `benchmarks/records/frontier`: the same command goes on, and with
+`--only_tables` says what there is. `python -m benchmarks.draw` makes the pictures.
 """
 
 import os
-from pathlib import Path
+import time
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+import torch
 from absl import app, flags
 
-from benchmarks import common
-from intriguing import attack, models, predict, sharding
-from intriguing.data import stream
-from intriguing.models import import_weights
+from benchmarks import common, minimal_peers, nets, records, torch_nets, tracked
+from intriguing import attack, identity, predict
 
-_NETS = flags.DEFINE_list("nets", ["resnet20", "squeezenet"], "which networks")
-_BUDGETS = flags.DEFINE_list("budgets", ["20", "30", "50", "100", "300"], "evaluations, of ours")
-_STEPS = flags.DEFINE_list("steps", ["50", "100", "300"], "evaluations, of DDN")
+_NETS = flags.DEFINE_list("nets", [*nets.TRAINED, *nets.PRETRAINED], "which networks")
 _GOALS = flags.DEFINE_list("goals", ["targeted", "untargeted"], "of the attacks")
-_SKIP = flags.DEFINE_integer("skip", 0, "images that the network has right, left out in front")
-CIFAR = {"resnet20": "resnet20", "robust_small_cifar": "robust_small_l2"}
-OSTRICH = 9
-FIRST_NORMS = {"resnet20": (1.0, 0.3), "squeezenet": (1.0, 0.3), "robust_small_cifar": (1.0, 3.0)}
+_PEERS = flags.DEFINE_list("peers", list(minimal_peers.peers(False)), "which peers")
+_BUDGETS = flags.DEFINE_list("budgets", ["50", "100", "300", "1000"], "numbers of evaluations")
+_NUM = flags.DEFINE_integer("num_images", 0, "0: 100 of the small nets, 32 of ResNets, 8 of large")
+_THREADS = flags.DEFINE_integer("num_threads", 2, "of either side", 1)
+_ONLY_TABLES = flags.DEFINE_bool("only_tables", False, "run nothing")
+MARKS = (20, 30, 50, 100, 200, 300, 500, 1000, 2000)
+FAR = (*nets.TRAINED, "robust_mnist", "robust_cifar")
+SEED = 0
+RESAMPLES = 2000
 
 
-def problem(net: str, skip: int):
-    """(logits_fn, images, labels, targets) of those that the network has right."""
-    root = Path(os.environ["INTRIGUING_DATA"])
-    if net in CIFAR:
-        path, num = root / "weights" / "cifar10" / f"{CIFAR[net]}.npz", 32
-        with np.load(root / "cifar10" / "cifar10_sample.npz") as arrays:
-            images, labels = arrays["x_test"][:1000].astype(np.float32) / 255, arrays["y_test"]
-    else:
-        path, num = root / "weights" / "squeezenet_v1.1" / "squeezenet_v1.1.npz", 8
-        folder = str(root / "imagenet_sample")
-        source = stream.open_source("image_folder", "test", image_size=227, data_dir=folder)
-        images, _ = source.read(range(2 * (num + skip)))
-        labels = source.labels
-    weights = import_weights.load(path, net)
-    logits_fn = models.logits_fn(weights.model, {"params": weights.params})
-    labels = np.asarray(labels[: len(images)], np.int32)
-    right = predict.predict(logits_fn, images) == labels
-    rows = np.flatnonzero(right)[skip : skip + num]
-    images, labels = images[rows], labels[rows]
-    targets = np.full(num, OSTRICH, np.int32)
-    if net in CIFAR:
-        targets = ((labels + np.random.default_rng(0).integers(1, 10, num)) % 10).astype(np.int32)
-    return logits_fn, images, labels, targets
+def num_images(net: str) -> int:
+    """How many images of a network are attacked."""
+    if _NUM.value:
+        return _NUM.value
+    return 8 if net in nets.LARGE else 32 if net.startswith("resnet") else 100
 
 
-@jax.jit
-def _forward(logits_fn, images):
-    return logits_fn(images)
+class Sides:
+    """One network and goal, and what either side does with it."""
+
+    def __init__(self, problem: nets.Problem, goal: str):
+        self.problem, self.goal = problem, goal
+        self.wanted = self.problem.targets if goal == "targeted" else self.problem.labels
+        self.module = torch_nets.module(self.problem.model, self.problem.params)
+        self.images = torch.from_numpy(self.problem.images.transpose(0, 3, 1, 2).copy())
+
+    def run(self, side: str, far: bool, tuning: str, budget: int) -> dict:
+        """Runs ours or a peer; a row."""
+        found = self.ours(budget) if side == "ours" else self.peer(side, far, tuning, budget)
+        return {"side": side, "tuning": tuning, "budget": budget, **found}
+
+    def peer(self, name: str, far: bool, tuning: str, budget: int) -> dict:
+        """Runs a peer; {"marks", "norms" of each mark, "seconds"}."""
+        peer = minimal_peers.peers(far)[name]
+        options = {**peer.tunings[tuning], **(peer.length(budget) if peer.length else {})}
+        marks = [budget] if peer.length else [mark for mark in MARKS if mark <= budget]
+        wanted, targeted = torch.from_numpy(self.wanted).long(), self.goal == "targeted"
+        model = tracked.Tracked(self.module, self.images, wanted, targeted, marks)
+        start = time.perf_counter()
+        minimal_peers.run(peer, model, self.images, wanted, targeted, SEED, **options)
+        return {
+            "seconds": round(time.perf_counter() - start, 2), "marks": marks,
+            "norms": [records.short(norms) for norms in model.norms],
+        }  # fmt: skip
+
+    def ours(self, budget: int) -> dict:
+        """Runs ours; the seconds are those of a second run, which compiles nothing."""
+        images = self.problem.images
+        for _ in range(2):
+            start = time.perf_counter()
+            found = attack.minimal_perturbation(
+                self.problem.logits_fn, images, self.wanted, goal=self.goal, budget=budget
+            )
+            seconds = time.perf_counter() - start
+            if seconds > 60:  # what compiling takes is not seen beside that
+                break
+        assert found.num_evals.max() <= budget
+        with torch.no_grad():
+            theirs = self.module(torch.from_numpy(found.adv_images.transpose(0, 3, 1, 2).copy()))
+        answers = [predict.predict(self.problem.logits_fn, found.adv_images), theirs.argmax(1)]
+        reached = [np.asarray(each) == self.wanted for each in answers]
+        reached = reached if self.goal == "targeted" else [~each for each in reached]
+        assert ((found.adv_images >= 0) & (found.adv_images <= 1)).all()
+        norms = np.linalg.norm((found.adv_images - images).reshape(len(images), -1), axis=1)
+        return {
+            "seconds": round(seconds, 2), "marks": [budget],
+            "norms": [records.short(np.where(reached[0], norms, np.inf))],
+            "confirmed": round(float(reached[1][reached[0]].mean()), 4),
+        }  # fmt: skip
 
 
-@jax.jit
-def _backward(logits_fn, images, grad):
-    return jax.vjp(logits_fn, images)[1](grad)[0]
+def tasks(goal: str, far: bool, budgets: list[int], names: list[str]):
+    """(side, tuning, budget) of all runs, ours first."""
+    for budget in budgets:
+        yield "ours", "", budget
+    for name, peer in minimal_peers.peers(far).items():
+        if name not in names or (goal == "targeted" and not peer.targets):
+            continue
+        for budget in budgets if peer.length else budgets[-1:]:
+            for tuning in peer.tunings:
+                yield name, tuning, budget
 
 
-def as_torch(logits_fn):
-    """(the network as a PyTorch function of NCHW images, a list that counts its evaluations)."""
-    import torch
-
-    count = [0]
-
-    class Network(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, images):
-            count[0] += 1
-            ctx.images = jnp.asarray(images.detach().permute(0, 2, 3, 1).numpy())
-            return torch.from_numpy(np.array(_forward(logits_fn, ctx.images)))
-
-        @staticmethod
-        def backward(ctx, grad):
-            images = np.array(_backward(logits_fn, ctx.images, jnp.asarray(grad.numpy())))
-            return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-    return Network.apply, count
+def path_of(net: str, goal: str):
+    """Where the rows of a network and goal are kept."""
+    return records.FOLDER / "frontier" / f"{net}-{goal}.jsonl"
 
 
-def judge(logits_fn, images, adv_images, wanted, goal: str) -> np.ndarray:
-    """L2 norms, infinite where the goal is not reached or the box was left."""
-    answers = predict.predict(logits_fn, adv_images)
-    reached = answers == wanted if goal == "targeted" else answers != wanted
-    inside = ((adv_images >= 0) & (adv_images <= 1)).reshape(len(images), -1).all(axis=1)
-    norms = np.linalg.norm((adv_images - images).reshape(len(images), -1), axis=1)
-    return np.where(reached & inside, norms, np.inf)
+def known(net: str, goal: str) -> list[dict]:
+    """Rows that stand: of as many images and, of ours, of the present attack."""
+    return [
+        row for row in records.read(path_of(net, goal))
+        if row["num"] == num_images(net)
+        and (row["side"] != "ours" or row["numerics"] == identity.NUMERICS)
+    ]  # fmt: skip
 
 
-def run_ddn(logits_fn, images, wanted, goal: str, steps: int, first_norm: float):
-    """(norms, evaluations per image) of adv-lib's DDN, without its rounding to 256 levels."""
-    import torch
-
-    from benchmarks import peer_attacks
-
-    model, count = as_torch(logits_fn)
-    nchw = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-    found = peer_attacks.adv_lib().ddn(
-        model, nchw, torch.from_numpy(wanted).long(),
-        targeted=goal == "targeted", steps=steps, init_norm=first_norm, levels=None,
-    )  # fmt: skip
-    adv_images = found.detach().numpy().transpose(0, 2, 3, 1).clip(0, 1)
-    return judge(logits_fn, images, adv_images, wanted, goal), count[0]
-
-
-# What the default is beside: the search on c and its refinement; a refinement after exploring.
-OTHERS = (
-    ("ours, search on c, refined", {"search": "penalty", "budget": 300}),
-    ("ours, explored, refined", {"refine_steps": 2, "budget": 100}),
-)
+def run(net: str, goal: str) -> None:
+    """Does what is not yet done for a network and goal."""
+    far = net in FAR
+    done = {(row["side"], row["tuning"], row["budget"]) for row in known(net, goal)}
+    budgets = sorted(map(int, _BUDGETS.value))
+    missing = [task for task in tasks(goal, far, budgets, _PEERS.value) if task not in done]
+    if not missing:
+        return
+    sides = Sides(nets.problem(net, num_images(net)), goal)
+    for side, tuning, budget in missing:
+        row = sides.run(side, far, tuning, budget) | {"num": num_images(net)}
+        row |= {"load": round(os.getloadavg()[0], 1), "date": time.strftime("%Y-%m-%d")}
+        row |= {"numerics": identity.NUMERICS} if side == "ours" else {}
+        records.append(path_of(net, goal), row)
+        norms = np.array(records.full(row["norms"][-1]))
+        reached = np.isfinite(norms)
+        print(net, goal, side, tuning, budget, f"{reached.mean():.0%}",
+              f"{norms[reached].mean():.4f}", f"{row['seconds']:.0f} s", flush=True)  # fmt: skip
 
 
-def run_ours(logits_fn, images, wanted, goal: str, options):
-    """(norms, most evaluations of an image)."""
-    result = attack.minimal_perturbation(logits_fn, images, wanted, goal=goal, **options,
-                                         mesh=sharding.make_mesh(1))  # fmt: skip
-    norms = judge(logits_fn, images, result.adv_images, wanted, goal)
-    return norms, int(result.num_evals.max())
+def best_at(rows: list[dict], budget: int) -> dict[str, dict]:
+    """For each side the run with most successes, then the smallest mean, by so many evaluations.
+
+    {side: {"norms", "tuning", "budget", "seconds"}}; the seconds of a longer run are scaled down.
+    """
+    found: dict[str, dict] = {}
+    for row in rows:
+        marks = [i for i, mark in enumerate(row["marks"]) if mark <= budget]
+        if not marks:
+            continue
+        norms = np.array(records.full(row["norms"][marks[-1]]))
+        num_failed, mean = int(np.isinf(norms).sum()), norms[np.isfinite(norms)].mean()
+        share = min(1.0, budget / row["budget"])
+        new = {**row, "norms": norms, "order": (num_failed, mean),
+               "seconds": share * row["seconds"]}  # fmt: skip
+        if row["side"] not in found or new["order"] < found[row["side"]]["order"]:
+            found[row["side"]] = new
+    return found
+
+
+def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95% of the medians of resampled images lie in it."""
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(values), (RESAMPLES, len(values)))
+    return tuple(np.quantile(np.median(values[picks], axis=1), [0.025, 0.975]))
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray) -> list[str]:
+    """Mean of both where both succeed, median ratio with its interval, share that is smaller."""
+    both = np.isfinite(ours) & np.isfinite(theirs)
+    if not both.any():
+        return ["-"] * 4
+    ratios = ours[both] / theirs[both]
+    low, high = interval(ratios)
+    return [
+        f"{ours[both].mean():.4f}", f"{theirs[both].mean():.4f}",
+        f"{np.median(ratios):.3f} ({low:.3f} to {high:.3f})", f"{(ratios < 1).mean():.0%}",
+    ]  # fmt: skip
+
+
+def table(net: str, goal: str) -> list[list]:
+    """A row for each budget and peer."""
+    rows, lines = known(net, goal), []
+    for budget in sorted({row["budget"] for row in rows if row["side"] == "ours"}):
+        sides = best_at(rows, budget)
+        ours = sides.pop("ours")
+        for name, theirs in sorted(sides.items(), key=lambda item: item[1]["order"]):
+            success = [f"{np.isfinite(side['norms']).mean():.0%}" for side in (ours, theirs)]
+            lines.append([
+                budget, name, *success, *compare(ours["norms"], theirs["norms"]),
+                f"{ours['seconds']:.1f}", f"{theirs['seconds']:.1f}",
+            ])  # fmt: skip
+    return lines
+
+
+COLUMNS = [
+    "evaluations", "peer", "success, ours", "theirs", "mean L2, ours", "theirs",
+    "ours / theirs, median (95%)", "ours smaller", "seconds, ours", "theirs",
+]  # fmt: skip
 
 
 def main(argv) -> None:
+    """Runs what is missing, then prints a table for each network and goal."""
     del argv
+    torch.set_num_threads(_THREADS.value)
     for net in _NETS.value:
-        logits_fn, images, labels, targets = problem(net, _SKIP.value)
-        rows = []
         for goal in _GOALS.value:
-            wanted, found = targets if goal == "targeted" else labels, []
-            for name, options in [("ours", {"budget": int(b)}) for b in _BUDGETS.value] + [*OTHERS]:
-                found.append((name, *run_ours(logits_fn, images, wanted, goal, options)))
-                print(net, goal, name, options, found[-1][1].mean(), flush=True)
-            for steps in map(int, _STEPS.value):
-                runs = [
-                    (f"DDN, first norm {norm}",
-                     *run_ddn(logits_fn, images, wanted, goal, steps, norm))
-                    for norm in FIRST_NORMS[net]
-                ]  # fmt: skip
-                found.append(min(runs, key=lambda run: (np.isinf(run[1]).sum(), run[1].mean())))
-                print(net, goal, "DDN", steps, found[-1][1].mean(), flush=True)
-            common_rows = np.all([np.isfinite(norms) for _, norms, _ in found], axis=0)
-            rows += [
-                [goal, side, evals, f"{np.isfinite(norms).mean():.0%}",
-                 f"{norms[common_rows].mean():.4f}", f"{int(common_rows.sum())}"]
-                for side, norms, evals in found
-            ]  # fmt: skip
-        columns = ["goal", "attack", "evaluations, most", "success", "mean L2", "images"]
-        common.print_table(f"{net}, {len(images)} images from {_SKIP.value} on", columns, rows)
+            if not _ONLY_TABLES.value:
+                run(net, goal)
+            if lines := table(net, goal):
+                title = f"{net}, {goal}, {num_images(net)} images"
+                common.print_table(title, COLUMNS, lines)
 
 
 if __name__ == "__main__":

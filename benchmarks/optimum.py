@@ -1,15 +1,14 @@
-"""How far from the true minimum: ours and DDN's perturbations of small ReLU nets.
+"""How far from the true minimum: ours and peers' perturbations of small ReLU nets.
 
     pip install pyscipopt && pip install --no-deps adv-lib==0.2.8
     python -m benchmarks.optimum [--small_nets=digits:16,digits:16-16] [--num_images=20]
 
 The nearest image of the target class is a mixed-integer quadratic program: a binary number for each
 ReLU that may be on or off within the distance that ours found. SCIP solves it to a gap of 1e-4 of
-the squared norm, or says how far its lower bound came in the time. Each image is kept as it is
-solved: the same command goes on.
+the squared norm, or says how far its lower bound came in the time. Each image is kept in
+`benchmarks/records/optimum` as it is solved: the same command goes on.
 """
 
-import json
 import os
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from benchmarks import common, frontier
+from benchmarks import common, frontier, nets, records
 from intriguing import data, models, predict, training
 from intriguing.attack import targets
 from intriguing.models.layer_graph import LayerGraph, chain
@@ -33,8 +32,9 @@ _NUM = flags.DEFINE_integer("num_images", 20, "test images that the net has righ
 _SECONDS = flags.DEFINE_float("seconds", 300, "for one image, at most")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/benchmarks/optimum", "where nets and answers stay")
 GAP = 1e-4  # of the squared norm
-FIRST_NORMS = (1.0, 0.3)
-SIDES = ("ours, 100", "ours, 1000", "DDN, 100", "DDN, 1000")
+BUDGETS = (100, 1000)
+PEERS = ("DDN", "FMN", "ALMA", "PDGD")
+SIDES = [f"{side}, {budget}" for side in ("ours", *PEERS) for budget in BUDGETS]
 
 
 class Optimum(NamedTuple):
@@ -46,7 +46,7 @@ class Optimum(NamedTuple):
 
 
 def train(name: str, folder: Path):
-    """(logits_fn, layers [(kernel, bias)], images, labels of the test set) of a small net."""
+    """(model, params, test set) of a small net."""
     dataset, _, sizes = name.partition(":")
     nodes = []
     for i, size in enumerate(map(int, sizes.split("-")), start=1):
@@ -60,16 +60,7 @@ def train(name: str, folder: Path):
         batch_size=100, learning_rate=3e-3, checkpoint_dir=folder / "checkpoints",
         name=f"training {name}",
     )  # fmt: skip
-    params = jax.device_get(state.params)
-    layers = [
-        (
-            np.asarray(params[node.name]["kernel"], float),
-            np.asarray(params[node.name]["bias"], float),
-        )
-        for node in nodes
-        if node.name in params
-    ]
-    return models.logits_fn(model, {"params": state.params}), layers, test_set
+    return model, jax.device_get(state.params), test_set
 
 
 def solve(layers, image, target: int, radius: float, seconds: float) -> Optimum:
@@ -145,54 +136,50 @@ def _relu(scip, value, low: float, high: float):
     return found
 
 
-def attack_all(logits_fn, images, wanted) -> dict[str, np.ndarray]:
-    """Norms of both sides at both numbers of evaluations; DDN from the better first norm."""
-    found = {}
-    for num in (100, 1000):
-        norms, _ = frontier.run_ours(logits_fn, images, wanted, "targeted", {"budget": num})
-        found[f"ours, {num}"] = norms
-        runs = [
-            frontier.run_ddn(logits_fn, images, wanted, "targeted", num, first)[0]
-            for first in FIRST_NORMS
-        ]
-        found[f"DDN, {num}"] = min(runs, key=lambda norms: (np.isinf(norms).sum(), norms.mean()))
-    return {side: found[side] for side in SIDES}
-
-
-def solved(path: Path) -> dict[int, dict]:
-    """What an earlier run has solved, by the image's number; half a line is left out."""
-    found = {}
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        found[row["image"]] = row
+def attack_all(problem: nets.Problem) -> dict[str, dict[int, np.ndarray]]:
+    """{side: {evaluations: norms}}; of each peer the run that did best by then."""
+    sides, rows = frontier.Sides(problem, "targeted"), []
+    for task in frontier.tasks("targeted", True, list(BUDGETS), list(PEERS)):
+        side, tuning, budget = task
+        rows.append(sides.run(side, True, tuning, budget))
+    found: dict[str, dict[int, np.ndarray]] = {side: {} for side in ("ours", *PEERS)}
+    for budget in BUDGETS:
+        for side, row in frontier.best_at(rows, budget).items():
+            found[side][budget] = row["norms"]
     return found
 
 
 def measure(name: str, folder: Path) -> list[dict]:
     """A row per image: its optimum, and the norms of all sides."""
-    logits_fn, layers, test_set = train(name, folder)
+    model, params, test_set = train(name, folder)
+    logits_fn = models.logits_fn(model, {"params": jax.device_put(params)})
+    layers = [
+        tuple(np.asarray(params[node.name][part], float) for part in ("kernel", "bias"))
+        for node in model.nodes
+        if node.name in params
+    ]
     right = predict.predict(logits_fn, test_set.images) == test_set.labels
     print(f"{name}: {right.mean():.1%} of the test images right", flush=True)
     rows = np.flatnonzero(right)[: _NUM.value]
     images, labels = test_set.images[rows], test_set.labels[rows]
     wanted = np.asarray(targets.random_targets(jax.random.key(1), labels, rows, 10))
-    norms = attack_all(logits_fn, images, wanted)
-    path, found = folder / "solved.jsonl", []
-    known = solved(path)
+    norms = attack_all(nets.Problem(logits_fn, model, params, images, labels, wanted))
+    path, found = records.FOLDER / "optimum" / f"{name.replace(':', '-')}.jsonl", []
+    known = {row["image"]: row for row in records.read(path)}
     for i, row in enumerate(map(int, rows)):
-        sides = {side: float(values[i]) for side, values in norms.items()}
+        sides = {
+            f"{side}, {budget}": float(values[i])
+            for side, each in norms.items()
+            for budget, values in each.items()
+        }
         radius = min(sides.values())
         answer = known.get(row)
         if answer is None or answer["radius"] < radius * (1 - 1e-6):
             optimum = solve(layers, images[i].ravel().astype(float), int(wanted[i]),
                             radius, _SECONDS.value)  # fmt: skip
             answer = {"image": row, "radius": radius, **optimum._asdict()}
-            with open(path, "a") as file:
-                file.write(json.dumps(answer) + "\n")
-        print(name, row, answer, sides, flush=True)
+            records.append(path, answer)
+        print(name, row, answer, flush=True)
         found.append({**answer, **sides})
     return found
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from intriguing.attack.objective import Asks, Evaluation
 
+NOISE_RUNS = 1000  # later ones than `start_of` counts
 STEP_OFF = 1e-3  # of the way to another start, where there is no gradient; doubled every time
 
 
@@ -150,6 +151,12 @@ def start_of(lane: Lane, run):
     lower = jnp.where(jnp.isfinite(lane.lower), lane.lower, lane.image - 1)
     upper = jnp.where(jnp.isfinite(lane.upper), lane.upper, lane.image + 1)
     return lower + share * (upper - lower)
+
+
+def noise_of(lane: Lane, run):
+    """A direction (n,) of length 1, another one for each run."""
+    noise = _noise(len(lane.image), run + NOISE_RUNS) - 0.5
+    return (noise / jnp.sqrt((noise * noise).sum())).astype(lane.image.dtype)
 
 
 def step_off(lane: Lane, trial, num_before):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from intriguing.attack.explore import smallest_step
+from intriguing.attack.explore_steps import smallest_step
 from intriguing.attack.goals import Goal
 from intriguing.attack.objective import rounding_of
 from intriguing.attack.problem import Problem

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 from jax.tree_util import Partial
 
 from intriguing import attack, predict, sharding
-from intriguing.attack import AttackStatus, explore, goals
+from intriguing.attack import AttackStatus, explore, explore_steps, goals
 from intriguing.errors import InputError
 
 PIXELS, CLASSES, NUM = 20, 5, 12
@@ -49,7 +49,7 @@ def test_smallest_step_against_the_oracle():
     for _ in range(20):
         grad, image = rng.normal(size=10), rng.choice([0.0, 0.4, 1.0], size=10)
         offset = 0.7 * np.maximum(grad * (1 - image), grad * -image).sum()  # within reach
-        step = explore.smallest_step(*map(np.float32, (grad, offset, -image, 1 - image)))
+        step = explore_steps.smallest_step(*map(np.float32, (grad, offset, -image, 1 - image)))
         two = np.stack([np.zeros(10), grad], axis=1)
         exact = oracle.exact_minimum(two, np.array([0.0, -offset - grad @ image]), image, 1)
         assert grad @ step >= offset * (1 - 2e-4)
@@ -93,6 +93,43 @@ def test_a_target_out_of_reach_is_tried_from_other_starts():
     )
     assert none.status.tolist() == [AttackStatus.NOT_REACHED]
     assert none.num_evals[0] == 40 * (1 + explore.RESTARTS)
+
+
+def test_a_large_budget_finds_other_valleys():
+    """The gradient at the image points away from the nearer boundary: one run never sees it."""
+
+    def fn(images):
+        there = images[:, 0] - 0.5
+        wanted = jnp.maximum(there - 0.3, 10 * (-there - 0.1))
+        return jnp.stack([jnp.zeros(len(images)), wanted], axis=1)
+
+    images = np.full((3, 4), 0.5, np.float32)
+    one, several = (
+        attack.minimal_perturbation(fn, images, [1] * 3, budget=budget) for budget in (100, 900)
+    )
+    np.testing.assert_allclose(one.l2_norm, 0.3, rtol=1e-3)
+    np.testing.assert_allclose(several.l2_norm, 0.1, rtol=1e-3)
+    assert (several.num_evals <= 900).all() and (several.num_evals > 880).all()
+
+
+def test_runs_go_towards_classes_that_do_not_seem_near():
+    """Seven logits are nearer than that of the class whose boundary is nearest."""
+    num = 10
+    slopes = np.full(num, 1.0)
+    slopes[8] = 30.0
+    weights = np.float32(np.diag(slopes))
+    biases = np.float32([0.0, *(-0.1 * np.arange(1, num))])
+
+    def fn(images):
+        return images @ weights + biases[None]
+
+    images = np.full((1, num), 0.3, np.float32)
+    biases[8] -= 30 * 0.3  # its logit is the eighth
+    assert fn(images)[0].argsort()[::-1].tolist().index(8) > explore.NUM_PROBES
+    result = attack.minimal_perturbation(fn, images, [0], goal="untargeted", budget=900)
+    margin = float(fn(images)[0, 0] - fn(images)[0, 8])
+    exact = margin / np.hypot(1.0, 30.0)
+    np.testing.assert_allclose(result.l2_norm, [exact], rtol=5e-3)
 
 
 # ---- goals
