@@ -184,7 +184,7 @@ def compare(ours: np.ndarray, theirs: np.ndarray) -> list[str]:
 
 
 def table(net: str, goal: str) -> list[list]:
-    """A row for each budget and peer."""
+    """A row for each budget and peer, the best one first."""
     rows, lines = known(net, goal), []
     for budget in sorted({row["budget"] for row in rows if row["side"] == "ours"}):
         sides = best_at(rows, budget)
@@ -198,6 +198,11 @@ def table(net: str, goal: str) -> list[list]:
     return lines
 
 
+def first_of_each(lines: list[list]) -> list[list]:
+    """Of each budget the best peer's row."""
+    return [line for i, line in enumerate(lines) if i == 0 or line[0] != lines[i - 1][0]]
+
+
 COLUMNS = [
     "evaluations", "peer", "success, ours", "theirs", "mean L2, ours", "theirs",
     "ours / theirs, median (95%)", "ours smaller", "seconds, ours", "theirs",
@@ -205,9 +210,10 @@ COLUMNS = [
 
 
 def main(argv) -> None:
-    """Runs what is missing, then prints a table for each network and goal."""
+    """Runs what is missing; prints a table for each network and goal, and the best peer of each."""
     del argv
     torch.set_num_threads(_THREADS.value)
+    best = []
     for net in _NETS.value:
         for goal in _GOALS.value:
             if not _ONLY_TABLES.value:
@@ -215,6 +221,8 @@ def main(argv) -> None:
             if lines := table(net, goal):
                 title = f"{net}, {goal}, {num_images(net)} images"
                 common.print_table(title, COLUMNS, lines)
+                best += [[net, goal, *line] for line in first_of_each(lines)]
+    common.print_table("The best peer of each", ["net", "goal", *COLUMNS], best)
 
 
 if __name__ == "__main__":
