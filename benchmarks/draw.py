@@ -20,7 +20,8 @@ def curves(net: str, goal: str) -> dict[str, list[tuple[int, float]]]:
     rows, found = frontier.known(net, goal), {}
     for budget in sorted({row["budget"] for row in rows if row["side"] == "ours"}):
         for name, side in frontier.best_at(rows, budget).items():
-            if np.isfinite(side["norms"]).all():
+            is_drawn = name == "ours" or name not in frontier.OURS
+            if is_drawn and np.isfinite(side["norms"]).all():
                 found.setdefault(name, []).append((budget, side["norms"].mean()))
     return found
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from intriguing import models
+from intriguing import attack, models
 from intriguing.models.layer_graph import LayerGraph, Node, chain
 from intriguing.models.layers import (
     CAFFE,
@@ -111,6 +111,31 @@ def test_what_comes_after_a_budget_does_not_count_for_it(tracker):
         tracker(dots(0.2, 4))
     tracker(dots(0.26, 4))  # the fifth pass: after 2 evaluations, within 4
     assert np.isinf(tracker.norms[0, 1]) and np.isfinite(tracker.norms[1, 1])
+
+
+@pytest.mark.parametrize("goal", ["targeted", "untargeted"])
+def test_somebody_else_counts_our_evaluations(goal):
+    """Through the door: what is asked beside the budget is a handful of passes."""
+    door = pytest.importorskip("intriguing.torch")
+    rng = np.random.default_rng(1)
+    module = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(16, 12), torch.nn.ReLU(), torch.nn.Linear(12, 4)
+    )
+    torch.manual_seed(0)
+    for layer in module[1::2]:
+        torch.nn.init.normal_(layer.weight)
+    images = torch.from_numpy(rng.uniform(0.3, 0.7, (1, 1, 4, 4)).astype(np.float32))
+    with torch.no_grad():
+        order = module(images).argsort(dim=1)
+    wanted, budget = order[:, -2 if goal == "targeted" else -1], 230
+    model = tracked.Tracked(module, images, wanted, goal == "targeted", (budget, 2 * budget))
+    found = attack.minimal_perturbation(
+        door.logits_fn(model), images.numpy(), wanted.numpy(), goal=goal, budget=budget, num_lanes=1
+    )
+    assert found.success.all()
+    np.testing.assert_array_less(model.passes.numpy(), 2 * budget + 20)
+    np.testing.assert_array_less(model.norms[-1], found.l2_norm * (1 + 1e-4))
+    np.testing.assert_allclose(model.norms[0], found.l2_norm, rtol=0.02)
 
 
 def test_records_go_on_after_a_line_that_was_cut(tmp_path):
