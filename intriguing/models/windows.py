@@ -12,6 +12,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
@@ -50,9 +51,10 @@ def _max_pool_jvp(window: int, stride: int, pads: Pads, primals, tangents):
     high, wide = ((count - 1) * stride + 1 for count in num)
     seen = [padded[:, i : i + high : stride, j : j + wide : stride, :] for i, j in _places(window)]
     y = functools.reduce(jnp.maximum, seen)
-    first = jnp.full(y.shape, len(seen) - 1, jnp.int8)
+    dtype = np.min_scalar_type(len(seen))  # a byte, unless windows are very large
+    first = jnp.full(y.shape, len(seen) - 1, dtype)
     for number in reversed(range(len(seen) - 1)):
-        first = jnp.where(seen[number] == y, jnp.int8(number), first)
+        first = jnp.where(seen[number] == y, dtype.type(number), first)
     first = lax.optimization_barrier(first)  # XLA would find it anew for each place
     moved = _windows_of(dx, window, stride, num, pads)
     return y, sum(jnp.where(first == number, each, 0) for number, each in enumerate(moved))

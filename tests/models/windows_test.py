@@ -93,6 +93,15 @@ def test_max_pooling_is_pytorchs(layer):
     np.testing.assert_allclose(grad, its_grad.numpy().transpose(0, 2, 3, 1), atol=1e-6)
 
 
+def test_windows_of_more_places_than_a_byte_counts():
+    pool, x = MaxPool(17, 17), images(7, 17)
+    x[:, 16, 16] = 100.0  # the last of 289 places has the maximum
+    _, (grad,) = pulled(pool, x)
+    _, (its_grad,) = pulled(lambda x: xla_max_pool(pool, x), x)
+    assert np.abs(grad[:, 16, 16]).min() > 0
+    np.testing.assert_allclose(grad, its_grad, atol=1e-6)
+
+
 def test_the_gradient_scatters_nothing():
     """What XLA's own derivative of max pooling does, and what makes it slow on a CPU."""
     grad = jax.grad(lambda x: MaxPool(3, 2)(x).sum())
