@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import data, models, sharding, training
+from benchmarks import nets
+from intriguing import data, models, sharding
 from intriguing.attack import targets
 from intriguing.attack.goals import NAMED
 from intriguing.attack.objective import evaluate
-
-WEIGHT_DECAY = {"fc1": 1e-5, "fc2": 1e-5, "fc3": 1e-6}
 
 
 def mnist() -> data.Dataset:
@@ -26,15 +25,10 @@ def mnist() -> data.Dataset:
 def mnist_problem(num_images: int, workdir: Path):
     """FC100-100-10 on MNIST (trained once, kept in workdir): (logits_fn, images, targets)."""
     train_set = mnist()
-    model = models.fully_connected((100, 100))
-    state = training.fit(
-        model, train_set, jax.random.key(0), num_epochs=60, batch_size=100, learning_rate=3e-3,
-        weight_decay=WEIGHT_DECAY, checkpoint_dir=workdir / "checkpoints" / "FC100-100-10",
-        name="training FC100-100-10",
-    )  # fmt: skip
+    model, params = nets.trained("FC100-100-10", workdir)
     images, labels = train_set.images[:num_images], train_set.labels[:num_images]
     wanted = targets.random_targets(jax.random.key(1), labels, jnp.arange(len(images)), 10)
-    return models.logits_fn(model, {"params": state.params}), images, np.asarray(wanted)
+    return models.logits_fn(model, {"params": params}), images, np.asarray(wanted)
 
 
 def evaluate_targeted(logits_fn, images, labels):

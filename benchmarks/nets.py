@@ -70,10 +70,10 @@ def with_weights(net: str):
     return model, jax.device_get(params), shape
 
 
-def trained(net: str):
-    """(model, params) of one of MNIST's."""
-    train_set = data.load("mnist", "train", data_dir=str(data_folder()))
-    options = {"checkpoint_dir": WORKDIR / "checkpoints" / net, "name": f"training {net}"}
+def trained(net: str, workdir: Path = WORKDIR):
+    """(model, params) of one of MNIST's, kept in `workdir`."""
+    train_set = data.load("mnist", "train", data_dir=os.environ.get("INTRIGUING_DATA"))
+    options = {"checkpoint_dir": workdir / "checkpoints" / net, "name": f"training {net}"}
     if net == "AE400-10":
         spec = specs.AutoencoderClassifier()
         phases = {
