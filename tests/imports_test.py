@@ -17,6 +17,8 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "keys": "",
     "metrics": "",
     "atomic": "errors",
+    "sealed": "errors atomic",
+    "archive": "errors atomic",
     "fetch": "errors progress atomic",
     "sharding": "errors progress",
     "predict": "errors sharding",
@@ -24,14 +26,14 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "solver": "",
     "models": "errors atomic fetch",
     "data": "fetch errors progress identity",
-    "attack": "errors progress keys metrics predict atomic sharding solver",
-    "training": "errors progress identity keys predict atomic sharding models data attack",
-    "runs": "errors progress identity atomic",
+    "attack": "errors progress keys metrics predict atomic archive sharding solver",
+    "training": "errors progress identity keys predict atomic sealed sharding models data attack",
+    "runs": "errors progress identity atomic sealed archive",
     "analysis": "errors metrics predict models",
     "plots": "errors attack",
-    "report": "errors atomic",
+    "report": "errors atomic sealed",
     "experiments": (
-        "errors progress identity metrics predict atomic fetch sharding models data attack "
+        "errors progress identity metrics predict atomic sealed fetch sharding models data attack "
         "training runs analysis report"
     ),
     "__main__": "",  # the command `intriguing`: it runs launch.py

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,13 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
-from intriguing.atomic import io_error, write_atomic
+from intriguing import archive
+from intriguing.atomic import io_error
 from intriguing.attack.result import AttackResult, AttackStatus
-from intriguing.errors import InputError, first_line
+from intriguing.errors import InputError
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
     from jaxtyping import Bool, Float
+
+
+WHAT = "result of an attack"
 
 
 def save(path: str | Path, result: AttackResult) -> None:
@@ -28,30 +30,25 @@ def save(path: str | Path, result: AttackResult) -> None:
     """
     if not jax.tree_util.treedef_is_leaf(jax.tree.structure(result.adv_images)):
         raise InputError("save: adv_images is a pytree: save its arrays, and the other fields")
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **result.to_dict())
-    write_atomic(path, buffer.getvalue())
+    archive.write(path, result._asdict(), {"what": WHAT})
 
 
 def load(path: str | Path) -> AttackResult:
     """Reads what `save` has written.
 
     Raises:
-      InputError: no such file, or none of an attack's result.
+      InputError: no such file, a damaged one, or none of an attack's result.
     """
     path = Path(path).expanduser()
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (bad := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"bad checksum of {bad}")
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in AttackResult._fields if name in arrays}
-            no_trace = np.zeros((len(found["status"]), 0), found["l2_norm"].dtype)
-            return AttackResult(**{"trace": no_trace, **found})
-    except OSError as error:
+        found = archive.read(path)
+    except FileNotFoundError as error:
         raise io_error("read", path, error) from error
-    except Exception as error:  # damaged archives end in almost any of them
-        raise InputError(f"{path}: no result of an attack ({first_line(error)})") from error
+    except archive.Damaged as error:
+        raise InputError(f"{path}: no result of an attack, or damaged ({error})") from error
+    if found.about.get("what") != WHAT or found.arrays.keys() != set(AttackResult._fields):
+        raise InputError(f"{path}: no result of an attack, or one of another version")
+    return AttackResult(**{name: np.array(array) for name, array in found.arrays.items()})
 
 
 class RobustnessCurve(NamedTuple):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from intriguing import report, runs
+from intriguing import report, runs, sealed
 from intriguing.experiments.phases import seconds_per_phase
 from intriguing.report import html
 
@@ -60,7 +60,8 @@ def write_outcome(settings, workdir: Path, outcome: Outcome, command: str) -> di
         "measurements": report.to_dicts(records),
     }  # fmt: skip
     summary = report.merge_summary(about, tables)
-    runs.write_summary(workdir / "summary.json", summary)
+    summary["results"] = runs.result_folders(workdir)
+    sealed.write(workdir / "summary.json", summary)
     html.write_report(workdir, title, tables, figures, facts, claims, notice)
     for table in tables:
         print(report.to_text(table), flush=True)

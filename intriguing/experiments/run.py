@@ -66,8 +66,15 @@ def run_experiment(
         nested = config.to_dict() if hasattr(config, "to_dict") else config
         settings = _settings.read(nested if isinstance(nested, Mapping) else {})
     check_settings(settings)
-    # Through JSON: a tuple that was read back from config.json must compare equal.
-    runs.check_workdir(workdir, json.loads(json.dumps(dataclasses.asdict(settings))))
+    runs.create_workdir(workdir)
+    with runs.held(workdir, command):
+        # Through JSON: a tuple that was read back from config.json must compare equal.
+        runs.check_workdir(workdir, json.loads(json.dumps(dataclasses.asdict(settings))))
+        return _run(settings, workdir, num_devices, command)
+
+
+def _run(settings, workdir: Path, num_devices: int | None, command: str) -> dict:
+    """Runs it on the devices, and writes what comes out."""
     sharding.use_cores(num_devices)
     sharding.use_float32()
     shares_weights = isinstance(settings, _settings.QuocnetAttack)

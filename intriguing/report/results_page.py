@@ -12,7 +12,7 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from intriguing import atomic
+from intriguing import atomic, sealed
 from intriguing.errors import InputError
 from intriguing.report import tables
 
@@ -37,11 +37,10 @@ def collect(runs: Sequence[Path], root: Path) -> None:
     """
     for run in runs:
         try:
-            text = (run / "summary.json").read_text()
-            summary = json.loads(text)
-            private = json.loads((run / "config.json").read_text())["data"]["name"] in PRIVATE
-        except (OSError, ValueError) as error:
+            summary, config = (sealed.read(run / f"{name}.json") for name in ("summary", "config"))
+        except FileNotFoundError as error:
             raise InputError(f"{run}: no finished run: run its config first") from error
+        private, text = config["data"]["name"] in PRIVATE, json.dumps(summary, indent=1) + "\n"
         atomic.write_atomic(root / "results" / f"{run.name}.json", text)
         folder = root / "docs" / "results" / run.name
         shutil.rmtree(folder, ignore_errors=True)

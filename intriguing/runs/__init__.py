@@ -1,13 +1,16 @@
 """The files of a run: its workdir, its shards of arrays."""
 
-from intriguing.runs.results import Results, load_results
-from intriguing.runs.workdir import append_metrics, check_workdir, read_metrics, write_summary
+from intriguing.runs.lock import held
+from intriguing.runs.results import Results, load_results, result_folders
+from intriguing.runs.workdir import append_metrics, check_workdir, create_workdir, read_metrics
 
 __all__ = [
     "Results",
     "append_metrics",
     "check_workdir",
+    "create_workdir",
+    "held",
     "load_results",
     "read_metrics",
-    "write_summary",
+    "result_folders",
 ]

@@ -4,19 +4,13 @@ A run may be interrupted at any moment: the same command again finds what is fin
 what is missing, damaged, or made from something else, and goes on.
 """
 
-import io
-import json
-import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from intriguing.atomic import io_error, write_atomic
+from intriguing import archive, sealed
 from intriguing.errors import InputError
 from intriguing.identity import NUMERICS, MadeFrom, differences
 from intriguing.progress import Progress, logger
@@ -47,19 +41,7 @@ class Shards(NamedTuple):
         return Path(self.directory) / f"{start:06d}-{stop:06d}.npz"
 
 
-MADE_FROM = "made_from"  # what a shard was made from, as JSON in a string without axes
-
-# What NumPy and zipfile raise on bytes that are no longer what was written.
-_DAMAGE = (
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    SyntaxError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+FOLDER_MANIFEST = "manifest.json"  # the files of a folder and their seals, once all are there
 
 
 class Found(dict):
@@ -72,38 +54,22 @@ class Found(dict):
         self.where = where
 
     def __missing__(self, name: str) -> np.ndarray:
-        return np.concatenate([part[name] for part in read_shards(self.where, [name])])
+        parts = read_shards(self.where, [name])
+        return np.concatenate([np.array(part[name]) for part in parts])
 
 
-def save_arrays(path: str | os.PathLike, arrays: Arrays) -> None:
-    """Write named arrays to an npz file, atomically. Raises InputError as `write_atomic` does."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    write_atomic(path, buffer.getvalue())
-
-
-def load_arrays(path: str | os.PathLike) -> Arrays | None:
-    """Read all arrays of an npz file; None if it is missing or damaged (then with a warning).
+def load_arrays(path: Path, names: Collection[str] | None = None) -> archive.Archive | None:
+    """What a shard holds, or these of it; None if it is missing or damaged (then with a warning).
 
     Raises:
       InputError: the file is there and whole for all we know, but cannot be read (permissions).
     """
-    path = Path(path)
     try:
-        data = path.read_bytes()
+        return archive.read(path, names)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise io_error("read", path, error) from error
-    try:
-        # The checksums first: np.load believes a damaged header, and may stop short of them.
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if (bad_member := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"bad checksum of {bad_member}")
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return dict(archive)
-    except _DAMAGE as error:
-        _warn_damaged(path, " ".join(str(error).split()) or type(error).__name__)
+    except archive.Damaged as error:
+        _warn_damaged(path, str(error))
         return None
 
 
@@ -143,15 +109,20 @@ def map_shards(
             f"no examples to compute for {shards.directory}: num_examples is {shards.num_examples}"
         )
     parts: list[Arrays] = []
+    seals: dict[str, str] = {}
     for start, stop in shards.spans():
+        path = shards.path(start, stop)
         here = {"numerics": str(NUMERICS), **made_from(start, stop)}
-        arrays = _load_fitting(shards.path(start, stop), stop - start, here)
-        is_old = arrays is not None
-        if not is_old:
+        found = _load_fitting(path, stop - start, here)
+        is_old = found is not None
+        if is_old:
+            arrays, seals[path.name] = found.arrays, found.seal
+        else:
             arrays = _compute(compute, start, stop)
-            labelled = {**arrays, MADE_FROM: np.array(json.dumps(here))}
-            save_arrays(shards.path(start, stop), labelled)
-        parts.append({name: array for name, array in arrays.items() if name not in on_disk})
+            seals[path.name] = archive.write(path, arrays, here)
+        kept = arrays.keys() - set(on_disk)
+        # Copies: a mapped array keeps its file open, and there may be thousands.
+        parts.append({name: np.array(array) for name, array in arrays.items() if name in kept})
         if parts[-1].keys() != parts[0].keys():
             raise InputError(
                 f"the shards in {shards.directory} hold different arrays ({', '.join(parts[0])} "
@@ -160,6 +131,10 @@ def map_shards(
             )
         if progress is not None:
             (progress.restore if is_old else progress.update)(stop)
+    sealed.write(
+        Path(shards.directory) / FOLDER_MANIFEST,
+        {"num_examples": shards.num_examples, "shard_size": shards.shard_size, "files": seals},
+    )
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Found(whole, shards)
 
@@ -170,17 +145,19 @@ def read_rows(shards: Shards, indices: Iterable[int], names: Iterable[str]) -> A
     Raises:
       InputError: a shard is missing or damaged.
     """
+    names = tuple(names)
     rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
     loaded, arrays = (0, 0), None
     for index in indices:
         if arrays is None or not loaded[0] <= index < loaded[1]:
             start = index // shards.shard_size * shards.shard_size
             loaded = start, min(start + shards.shard_size, shards.num_examples)
-            arrays = _load_written(shards, *loaded) if index < shards.num_examples else None
+            there = index < shards.num_examples
+            arrays = _load_written(shards, *loaded, names) if there else None
         if arrays is None:
             raise InputError(f"{shards.directory} has no row {index}")
         for name, found in rows.items():
-            found.append(arrays[name][index - loaded[0]])
+            found.append(np.array(arrays[name][index - loaded[0]]))
     return {name: np.stack(found) for name, found in rows.items()}
 
 
@@ -192,32 +169,30 @@ def read_shards(shards: Shards, names: Iterable[str]) -> Iterator[Arrays]:
     """
     names = tuple(names)
     for span in shards.spans():
-        arrays = _load_written(shards, *span)
-        yield {name: arrays[name] for name in names}
+        yield _load_written(shards, *span, names)
 
 
-def _load_written(shards: Shards, start: int, stop: int) -> Arrays:
-    arrays = load_arrays(shards.path(start, stop))
-    if arrays is None:
+def _load_written(shards: Shards, start: int, stop: int, names: Collection[str]) -> Arrays:
+    found = load_arrays(shards.path(start, stop), names)
+    if found is None or found.arrays.keys() < set(names):
         raise InputError(
             f"{shards.path(start, stop)} is gone or damaged: the same command computes it again"
         )
-    return arrays
+    return found.arrays
 
 
-def _load_fitting(path: Path, length: int, here: MadeFrom) -> Arrays | None:
-    """The arrays of a shard, if it is there, whole, and made from the same."""
-    arrays = load_arrays(path)
-    if arrays is None:
+def _load_fitting(path: Path, length: int, here: MadeFrom) -> archive.Archive | None:
+    """A shard, if it is there, whole, and made from the same."""
+    found = load_arrays(path)
+    if found is None:
         return None
-    there = json.loads(str(arrays.pop(MADE_FROM, "{}")))
-    if differ := differences(there, here):
+    if differ := differences(found.about, here):
         logger.warning("%s was made from other %s: recomputing it", path, differ)
         return None
-    if misfit := _misfit(arrays, length):
+    if misfit := _misfit(found.arrays, length):
         _warn_damaged(path, misfit)
         return None
-    return arrays
+    return found
 
 
 def _compute(compute: Callable[[int, int], Arrays], start: int, stop: int) -> Arrays:

@@ -1,15 +1,16 @@
 """The files of a workdir: made by one config, with metrics and a summary."""
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from intriguing.atomic import io_error, write_atomic
+from intriguing import sealed
+from intriguing.atomic import io_error
 from intriguing.errors import InputError
+from intriguing.progress import logger
 
 _COMPUTED = ("checkpoints", "results")  # what a run leaves that depends on its config
 _MAX_DIFFERENCES = 5
@@ -24,33 +25,39 @@ SPEED_ONLY = (
 )
 
 
-def check_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> None:
-    """Create `workdir`, or make sure that what is in it was made by this very config.
-
-    The config (a nested dict that JSON can hold) is kept in `workdir/config.json`; it may differ
-    in `SPEED_ONLY`, and lack whole groups of settings that are there.
+def create_workdir(workdir: str | os.PathLike) -> None:
+    """Create the folder, and find out now whether it can be written, not after an hour of training.
 
     Raises:
-      InputError: the folder cannot be written, or holds the results of another config.
+      InputError: it cannot.
     """
-    workdir, text_here = Path(workdir), json.dumps(config, indent=1) + "\n"
-    path = workdir / "config.json"
+    workdir = Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir):  # finds out now, not after an hour of training
-            pass
-        text = path.read_text() if path.exists() else None
+        with tempfile.TemporaryFile(dir=workdir) as file:
+            file.write(b"0")
     except OSError as error:
         raise io_error("write", workdir, error) from error
-    if text is None or not any((workdir / part).exists() for part in _COMPUTED):
-        write_atomic(path, text_here)  # nothing there can be mixed up
+
+
+def check_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> None:
+    """Make sure that what is in `workdir` was made by this very config.
+
+    The config (a nested dict that JSON can hold) is kept in `workdir/config.json`; it may differ
+    in `SPEED_ONLY`, and lack whole groups of settings that are there. If the file is gone or
+    damaged the folder is taken over: checkpoints and shards say what they were made from.
+
+    Raises:
+      InputError: the folder holds the results of another config, or cannot be written.
+    """
+    workdir = Path(workdir)
+    path = workdir / "config.json"
+    was_computed = any((workdir / part).exists() for part in _COMPUTED)
+    there = _stored_config(path, was_computed)
+    if there is None or not was_computed:  # nothing there can be mixed up
+        sealed.write(path, config)
         return
-    try:
-        there = _flatten(json.loads(text))
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not JSON ({error}); use another --workdir or delete it"
-        ) from error
+    there = _flatten(there)
     here = _flatten(config)
     # A group of settings that nobody reads any more was of an older version, and changes nothing.
     read = [key for key in there | here if key.partition(".")[0] in config]
@@ -60,7 +67,7 @@ def check_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> None:
         if there.get(key) != here.get(key) and key not in SPEED_ONLY
     ]
     if not differences:
-        write_atomic(path, text_here)
+        sealed.write(path, config)
     else:
         shown = ", ".join(differences[:_MAX_DIFFERENCES])
         if (num_more := len(differences) - _MAX_DIFFERENCES) > 0:
@@ -69,6 +76,22 @@ def check_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> None:
             f"workdir {workdir} was made by another config: {shown}; "
             "use another --workdir or delete it"
         )
+
+
+def _stored_config(path: Path, was_computed: bool) -> dict[str, Any] | None:
+    """The config that a workdir says it is of; None, with a warning, if it cannot say."""
+    try:
+        return sealed.read(path)
+    except FileNotFoundError:
+        reason = f"{path} is gone"
+    except InputError as error:
+        reason = str(error)
+    if was_computed:
+        logger.warning(
+            "%s: what is in the folder is used where it says that it was made from the same, and "
+            "made anew where not", reason,
+        )  # fmt: skip
+    return None
 
 
 def _flatten(config: dict[str, Any]) -> dict[str, str]:
@@ -91,7 +114,7 @@ def append_metrics(path: str | os.PathLike, step: int, **metrics: Any) -> None:
       InputError: the file cannot be written.
     """
     path = Path(path)
-    line = json.dumps(_plain({"step": step, **metrics})) + "\n"
+    line = sealed.add_line({"step": step, **metrics})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab+") as file:
@@ -105,32 +128,20 @@ def append_metrics(path: str | os.PathLike, step: int, **metrics: Any) -> None:
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """Read the lines of `append_metrics`, leaving out torn ones; no file, no lines."""
+    """Read the lines of `append_metrics`, leaving out torn ones, and damaged ones with a warning.
+
+    No file, no lines. Raises InputError if it cannot be read.
+    """
     path = Path(path)
-    if not path.exists():
+    try:
+        text = path.read_text(errors="replace")
+    except FileNotFoundError:
         return []
-    rows = []
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
+    except OSError as error:
+        raise io_error("read", path, error) from error
+    lines = [line for line in text.split("\n") if line]
+    rows = [row for row in map(sealed.read_line, lines) if row is not None]
+    if num_bad := len(lines) - len(rows):
+        logger.warning("%s: %d of %d lines are torn or damaged: left out", path, num_bad,
+                       len(lines))  # fmt: skip
     return rows
-
-
-def write_summary(path: str | os.PathLike, summary: dict[str, Any]) -> None:
-    """Write `summary` as JSON in its own order, atomically; NaN and infinity become null."""
-    write_atomic(path, json.dumps(_plain(summary), indent=1, allow_nan=False) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """What strict JSON can hold: NumPy's and JAX's numbers become Python's, NaN and inf None."""
-    if isinstance(value, dict):
-        return {str(key): _plain(child) for key, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(child) for child in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

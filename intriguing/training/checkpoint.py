@@ -1,6 +1,12 @@
-"""Saves and restores pytrees with orbax, one folder per step, for one way of making them."""
+"""Saves and restores pytrees with orbax, one folder per step, for one way of making them.
 
+Orbax's files carry no checksums that find a flipped bit: each step has a seal beside it.
+"""
+
+import contextlib
+import hashlib
 import json
+import logging
 import shutil
 import threading
 from pathlib import Path
@@ -8,7 +14,7 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from intriguing import identity
+from intriguing import identity, sealed
 from intriguing.atomic import io_error, write_atomic
 from intriguing.errors import InputError, first_line
 from intriguing.identity import MadeFrom
@@ -66,42 +72,116 @@ def _move_all(source: Path, target: Path) -> bool:
 
 
 def _steps(directory: Path) -> list[int]:
-    """Steps in `directory`, oldest first; orbax renames a folder once it is complete."""
-    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+    """Steps in `directory` that were written to the end, oldest first: those that have a seal."""
+    found = (path.stem for path in directory.glob("*.json") if path.stem.isdigit())
+    return sorted(map(int, found))
+
+
+def _seal_of(directory: Path, step: int) -> Path:
+    return directory / f"{step}.json"
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Checksum of every file of a checkpoint, by its path in it."""
+    sums = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        sums[path.relative_to(folder).as_posix()] = digest.hexdigest()
+    return sums
 
 
 def save(directory: str | Path, step: int, tree) -> None:
-    """Writes a pytree of arrays as `directory/<step>`, atomically; keeps the step before it too."""
+    """Writes a pytree of arrays as `directory/<step>`, atomically; keeps the step before it too.
+
+    Its seal, `directory/<step>.json`, comes last: the checksums of all its files.
+
+    Raises:
+      InputError: it cannot be written (full disk, permission); what was there before still is.
+    """
     directory = Path(directory).absolute()
+    folder, seal = directory / str(step), _seal_of(directory, step)
     older = [other for other in _steps(directory) if other != step]
-    with _ONE_AT_A_TIME, ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory / str(step), tree, force=True)
-    for old in older[: 1 - KEPT]:
-        shutil.rmtree(directory / str(old))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        seal.unlink(missing_ok=True)
+        with _ONE_AT_A_TIME, _quiet(), _checkpointer() as checkpointer:
+            checkpointer.save(folder, args=ocp.args.StandardSave(tree), force=True)
+        sealed.write(seal, {"files": _sums(folder)})
+        for old in older[: 1 - KEPT]:
+            _seal_of(directory, old).unlink(missing_ok=True)
+        kept = {str(other) for other in (*older[1 - KEPT :], step)}
+        for path in directory.glob("[0-9]*"):
+            if path.is_dir() and path.name not in kept:  # old, or of a save that did not end
+                shutil.rmtree(path)
+    except InputError:
+        raise
+    except OSError as error:
+        raise io_error("write", folder, error) from error
+    except Exception as error:  # orbax and tensorstore have their own for a full disk
+        raise InputError(
+            f"cannot write {folder} ({first_line(error)[-120:]}); check the folder and its free "
+            "space, or choose another: the same command goes on"
+        ) from error
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without what orbax's threads log of an error: it is raised, too."""
+    logger, level = logging.getLogger("absl"), logging.getLogger("absl").level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def restore_latest(directory: str | Path, like, sharding=None) -> tuple[int, object] | None:
-    """Reads the newest step in `directory` into the shapes and dtypes of `like`.
+    """Reads the newest whole step in `directory` into the shapes and dtypes of `like`.
 
-    `like` is a pytree of arrays, or of `jax.ShapeDtypeStruct` for which `sharding` is used.
+    `like` is a pytree of arrays, or of `jax.ShapeDtypeStruct` for which `sharding` is used. Every
+    file is checked before anything is made of it: a step that is damaged is named in a warning, and
+    the one before it is read instead.
 
     Returns (step, tree), or None if there is no checkpoint.
 
     Raises:
-      InputError: the checkpoint is damaged, or holds another tree or other shapes than `like`.
+      InputError: the checkpoint holds another tree or other shapes than `like`.
     """
     directory = Path(directory).absolute()
-    steps = _steps(directory)
-    if not steps:
+    step = next((step for step in reversed(_steps(directory)) if _is_whole(directory, step)), None)
+    if step is None:
         return None
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding or x.sharding), like
     )
     try:
-        with _ONE_AT_A_TIME, ocp.StandardCheckpointer() as checkpointer:
-            return steps[-1], checkpointer.restore(directory / str(steps[-1]), abstract)
+        with _ONE_AT_A_TIME, _quiet(), _checkpointer() as checkpointer:
+            args = ocp.args.StandardRestore(abstract)
+            return step, checkpointer.restore(directory / str(step), args=args)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
-            f"checkpoint {directory / str(steps[-1])} does not fit this model or is damaged "
-            f"({first_line(error)}); delete it, or use another --workdir"
+            f"checkpoint {directory / str(step)} does not fit this model ({first_line(error)}); "
+            "delete it, or use another --workdir"
         ) from error
+
+
+def _is_whole(directory: Path, step: int) -> bool:
+    """Whether a checkpoint is what was written; if not, says what is not."""
+    folder = directory / str(step)
+    try:
+        written, there = sealed.read(_seal_of(directory, step))["files"], _sums(folder)
+    except (InputError, OSError) as error:
+        logger.warning("%s: not used, an older one or none is", error)
+        return False
+    differ = sorted(name for name in written | there if written.get(name) != there.get(name))
+    if differ:
+        logger.warning(
+            "checkpoint %s is damaged (%s is not what was written): not used, an older one or none "
+            "is", folder, differ[0],
+        )  # fmt: skip
+    return not differ

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from intriguing import report
+from intriguing import report, sealed
 from intriguing.errors import InputError
 from intriguing.experiments import EXPERIMENTS
 from intriguing.report import results_page
@@ -28,8 +28,8 @@ def finished_run(folder: Path, name: str, data: str = "mnist", **differences) ->
     }  # fmt: skip
     (folder / name / "figures").mkdir(parents=True)
     (folder / name / "figures" / "a.png").write_bytes(b"png")
-    (folder / name / "summary.json").write_text(json.dumps(summary))
-    (folder / name / "config.json").write_text(json.dumps({"data": {"name": data}}))
+    sealed.write(folder / name / "summary.json", summary)
+    sealed.write(folder / name / "config.json", {"data": {"name": data}})
     return folder / name
 
 

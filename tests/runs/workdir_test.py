@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from intriguing import atomic, runs
+from intriguing import atomic, runs, sealed
 from intriguing.errors import InputError
 
 
@@ -47,6 +47,7 @@ def test_write_atomic_where_a_folder_is_a_file(tmp_path):
 
 def test_check_workdir_accepts_the_same_config(tmp_path):
     config = {"seed": 0, "attack": {"maxiter": 50, "bounds": (0.0, 1.0)}, "empty": {}}
+    runs.create_workdir(tmp_path / "run")
     runs.check_workdir(tmp_path / "run", config)
     before = (tmp_path / "run" / "config.json").read_bytes()
     assert json.loads(before)["attack"]["maxiter"] == 50
@@ -73,34 +74,38 @@ def test_settings_that_nobody_reads_any_more_do_not_keep_a_run_from_going_on(tmp
     (tmp_path / "results").mkdir()
     runs.check_workdir(tmp_path, {"seed": 0, "units": {"num_top": 10}, "attack": {"tol": 0.1}})
     runs.check_workdir(tmp_path, {"seed": 0, "attack": {"tol": 0.1}})
-    assert json.loads((tmp_path / "config.json").read_text()).keys() == {"seed", "attack"}
+    assert sealed.read(tmp_path / "config.json").keys() == {"seed", "attack"}
 
 
 def test_check_workdir_where_nothing_was_computed_takes_the_new_config(tmp_path):
     runs.check_workdir(tmp_path, {"seed": 0})
     runs.check_workdir(tmp_path, {"seed": 1})
-    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 1}
+    assert sealed.read(tmp_path / "config.json") == {"seed": 1}
 
 
-def test_check_workdir_damaged_config(tmp_path):
-    (tmp_path / "config.json").write_text('{"seed"')
+@pytest.mark.parametrize("content", ['{"seed"', "", "[1]", '{"seed": 1}', None, b"\xff"])
+def test_check_workdir_with_a_damaged_config_says_so_and_goes_on(tmp_path, caplog, content):
+    path = tmp_path / "config.json"
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(InputError, match=r"config\.json is not JSON"):
-        runs.check_workdir(tmp_path, {"seed": 0})
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    runs.check_workdir(tmp_path, {"seed": 0})
+    (message,) = caplog.messages
+    assert message.startswith(str(path)) and "made anew where not" in message
+    assert sealed.read(path) == {"seed": 0}
 
 
-def test_check_workdir_that_is_a_file(tmp_path):
+def test_create_workdir_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*/file"):
-        runs.check_workdir(tmp_path / "file", {})
+        runs.create_workdir(tmp_path / "file")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_check_workdir_without_permission(tmp_path):
-    runs.check_workdir(tmp_path, {})
+def test_create_workdir_without_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="Permission denied"):
-        runs.check_workdir(tmp_path, {})
+        runs.create_workdir(tmp_path)
 
 
 def test_metrics_survive_a_torn_line(tmp_path):
@@ -110,7 +115,7 @@ def test_metrics_survive_a_torn_line(tmp_path):
     runs.append_metrics(path, 2, loss=0.25)
     path.write_bytes(path.read_bytes()[:-9])
     runs.append_metrics(path, 3, loss=float("nan"), name="a")
-    assert path.read_text().splitlines()[0] == '{"step": 1, "loss": 0.5, "count": 3}'
+    assert path.read_text().startswith('{"step": 1, "loss": 0.5, "count": 3, "checksum": "')
     assert runs.read_metrics(path) == [
         {"step": 1, "loss": 0.5, "count": 3},
         {"step": 3, "loss": None, "name": "a"},
@@ -122,18 +127,11 @@ def test_append_metrics_to_a_folder(tmp_path):
         runs.append_metrics(tmp_path, 1, loss=0)
 
 
-def test_write_summary_keeps_order_and_has_no_nan(tmp_path):
-    path = tmp_path / "summary.json"
-    summary = {
-        "z": np.float64("nan"),
-        "a": {"y": [1, float("inf")], "b": np.arange(2)},
-        "n": (True,),
-    }
-    runs.write_summary(path, summary)
-    text = path.read_text()
-    assert json.loads(text, parse_constant=pytest.fail) == {
-        "z": None,
-        "a": {"y": [1, None], "b": [0, 1]},
-        "n": [True],
-    }
-    assert text.startswith('{\n "z": null,\n "a": {')
+def test_damaged_lines_are_left_out_and_said(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    for step in range(3):
+        runs.append_metrics(path, step, loss=0.25)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1].replace("0.25", "0.35"), lines[2]]) + "\n")
+    assert [row["step"] for row in runs.read_metrics(path)] == [0, 2]
+    assert caplog.messages == [f"{path}: 1 of 3 lines are torn or damaged: left out"]
