@@ -1,5 +1,6 @@
 # make paper: every result on MNIST at full size, and RESULTS.md (INTRIGUING_DATA names the data).
 # make run: tables 1 and 2 on the embedded digits, into runs/digits. make test: lint, then all tests.
+# make faults: kills, full disks, damaged files, hostile input, all of it.
 # make core: the wheel in a clean environment. make docs: the documentation, into docs/_build/html, with every block and notebook on it run.
 # Another Python: make run PYTHON=python3.12. Another place for it: VENV=/tmp/venv.
 
@@ -22,7 +23,7 @@ TEST_CORE := venv/bin/python -m pytest -c /dev/null --rootdir=. -n 2 --dist load
   -o python_files='*_test.py' -q
 BARE := attack solver predict_test.py progress_test.py metrics_test.py
 
-.PHONY: run test core docs paper clean
+.PHONY: run test core docs paper faults clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/python launch.py --config=configs/digits.py --workdir=runs/digits
@@ -31,6 +32,10 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Everything that a run must survive, in full: half an hour; it prints the table of RELIABILITY.md.
+faults: $(VENV)/test.stamp
+	INTRIGUING_FAULTS=all $(BIN)/python -m pytest tests/faults
 
 # Both distributions, in a clean environment of their own: make core PYTHON=python3.13
 core:

@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 from intriguing.errors import InputError
+from intriguing.interrupts import unbroken
 
 
 def write_atomic(path: str | os.PathLike, data: bytes | str) -> None:
@@ -16,18 +17,21 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> None:
       InputError: the file cannot be written (permission, full disk, a file in a folder's place).
     """
     path = Path(path)
+    if isinstance(data, str):
+        data = data.encode(errors="backslashreplace")  # a file's name need not be UTF-8
     # In the same folder, because os.replace is atomic only within one file system.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data.encode() if isinstance(data, str) else data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with unbroken():
+            try:
+                with open(temporary, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise io_error("write", path, error) from error
 

@@ -16,7 +16,8 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "identity": "",
     "keys": "",
     "metrics": "",
-    "atomic": "errors",
+    "interrupts": "",
+    "atomic": "errors interrupts",
     "sealed": "errors atomic",
     "archive": "errors atomic",
     "fetch": "errors progress atomic",
@@ -27,7 +28,9 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "models": "errors atomic fetch",
     "data": "fetch errors progress identity",
     "attack": "errors progress keys metrics predict atomic archive sharding solver",
-    "training": "errors progress identity keys predict atomic sealed sharding models data attack",
+    "training": (
+        "errors progress identity keys predict interrupts atomic sealed sharding models data attack"
+    ),
     "runs": "errors progress identity atomic sealed archive",
     "analysis": "errors metrics predict models",
     "plots": "errors attack",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from intriguing import sealed
+
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = "--config=configs/digits.py:quick"
 # One model only: the mistakes that are found in training come quickly.
@@ -138,7 +140,7 @@ def test_workdir_that_cannot_be_written(tmp_path):
 
 
 def test_workdir_of_another_config(tmp_path):
-    (tmp_path / "config.json").write_text('{"seed": 7}')
+    sealed.write(tmp_path / "config.json", {"seed": 7})
     (tmp_path / "results").mkdir()
     message = error_of(DIGITS, f"--workdir={tmp_path}")
     assert str(tmp_path) in message and "seed is 7 there and 0 here" in message

@@ -33,6 +33,13 @@ def create_workdir(workdir: str | os.PathLike) -> None:
     """
     workdir = Path(workdir)
     try:
+        str(workdir.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"workdir {workdir}: its name is not UTF-8, and checkpoints cannot be written there; "
+            "use another --workdir"
+        ) from error
+    try:
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir) as file:
             file.write(b"0")

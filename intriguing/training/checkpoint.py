@@ -18,6 +18,7 @@ from intriguing import identity, sealed
 from intriguing.atomic import io_error, write_atomic
 from intriguing.errors import InputError, first_line
 from intriguing.identity import MadeFrom
+from intriguing.interrupts import unbroken
 from intriguing.progress import logger
 
 KEPT = 2  # steps: should the newest be lost, the one before is there
@@ -104,10 +105,11 @@ def save(directory: str | Path, step: int, tree) -> None:
     older = [other for other in _steps(directory) if other != step]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        seal.unlink(missing_ok=True)
-        with _ONE_AT_A_TIME, _quiet(), _checkpointer() as checkpointer:
-            checkpointer.save(folder, args=ocp.args.StandardSave(tree), force=True)
-        sealed.write(seal, {"files": _sums(folder)})
+        with unbroken():
+            seal.unlink(missing_ok=True)
+            with _ONE_AT_A_TIME, _quiet(), _checkpointer() as checkpointer:
+                checkpointer.save(folder, args=ocp.args.StandardSave(tree), force=True)
+            sealed.write(seal, {"files": _sums(folder)})
         for old in older[: 1 - KEPT]:
             _seal_of(directory, old).unlink(missing_ok=True)
         kept = {str(other) for other in (*older[1 - KEPT :], step)}

@@ -1,0 +1,55 @@
+"""What every fault test shares: how much of it is done, and how what was tried and survived is counted.
+
+`make faults` sets INTRIGUING_FAULTS=all; the other tests do a share of it.
+"""
+
+import collections
+import fcntl
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+ALL = os.environ.get("INTRIGUING_FAULTS") == "all"
+TALLY = Path(__file__).parents[2] / "build" / "faults.jsonl"
+
+
+def share(whole: int, part: int) -> int:
+    """How many cases: all of them in `make faults`, else a part."""
+    return whole if ALL else part
+
+
+@pytest.fixture
+def tally(request):
+    """`tally(survived)` counts a case of this test's kind: the first line of its docstring."""
+    kind, counts = request.function.__doc__.split("\n")[0].rstrip("."), collections.Counter()
+
+    def count(survived: bool, num: int = 1) -> None:
+        counts["tried"] += num
+        counts["survived"] += num * bool(survived)
+
+    yield count
+    TALLY.parent.mkdir(exist_ok=True)
+    with open(TALLY, "a") as file:  # tests run in several processes
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps({"kind": kind, **counts}) + "\n")
+
+
+def pytest_sessionstart(session):
+    if not hasattr(session.config, "workerinput"):
+        TALLY.unlink(missing_ok=True)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints the table that RELIABILITY.md holds."""
+    if not ALL or not TALLY.exists():
+        return
+    tried, survived = collections.Counter(), collections.Counter()
+    for line in map(json.loads, TALLY.read_text().splitlines()):
+        tried[line["kind"]] += line.get("tried", 0)
+        survived[line["kind"]] += line.get("survived", 0)
+    lines = ["| what was done | tried | survived |", "|---|---:|---:|"]
+    lines += [f"| {kind} | {num:,} | {survived[kind]:,} |" for kind, num in sorted(tried.items())]
+    lines.append(f"| all | {sum(tried.values()):,} | {sum(survived.values()):,} |")
+    terminalreporter.write_line("\n" + "\n".join(lines))
