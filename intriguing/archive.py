@@ -96,6 +96,67 @@ def read(path: str | os.PathLike, names: Collection[str] | None = None) -> Archi
             raise error if isinstance(error, Damaged) else Damaged(first_line(error)) from error
 
 
+def read_npz(path: str | os.PathLike, names: Collection[str] | None = None) -> dict:
+    """Arrays of an npz file that anybody may have written, copied; compressed ones, too.
+
+    Sizes are what the file can hold: a header that promises more is refused before memory is taken.
+
+    Args:
+      path: of the file.
+      names: of the arrays that are wanted; default: all of them; what there is not is not given.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      Damaged: no npz file, or one whose sizes, types or checksums are not what they should be.
+      InputError: it cannot be read (permission).
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(4)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise io_error("read", path, error) from error
+    if content[:2] != b"PK":
+        raise Damaged("it is no npz file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            wanted = [name for name in infos if names is None or name in names]
+            if sum(infos[name].file_size for name in wanted) > most_bytes(size):
+                raise Damaged(f"its arrays are said to have more than {most_bytes(size):,} bytes")
+            return {name: _foreign_array(archive, infos[name], name) for name in wanted}
+    except Exception as error:  # a damaged archive ends in almost any of them
+        raise error if isinstance(error, Damaged) else Damaged(first_line(error)) from error
+
+
+def most_bytes(num_packed: int) -> int:
+    """The bytes that a compressed file of so many is unpacked to at most: images take fewer."""
+    return max(2**28, 100 * num_packed)
+
+
+def _foreign_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> np.ndarray:
+    with archive.open(info) as member:
+        shape, is_fortran, dtype = _header(member)
+        num = math.prod(shape)
+        if dtype.hasobject or min(shape, default=0) < 0:
+            raise Damaged(f"{name} holds Python objects")
+        if num * dtype.itemsize != info.file_size - member.tell():
+            raise Damaged(f"{name} is {shape}, which is not what follows")
+        flat = np.frombuffer(member.read(), dtype, num)
+    return flat.reshape(shape, order="F" if is_fortran else "C").copy()
+
+
+def _header(member: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether columns come first, type) of an array's file."""
+    version = np.lib.format.read_magic(member)
+    read = {(1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0}[version]  # fmt: skip
+    return read(member)
+
+
 def _read(file: BinaryIO, names: Collection[str] | None) -> Archive:
     whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # ValueError if it is empty
     with zipfile.ZipFile(file) as archive:
@@ -119,10 +180,7 @@ def _array(whole, archive, info, name: str, told: dict) -> np.ndarray:
     if info is None:
         raise Damaged(f"{name} is missing")
     with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        header = {(1, 0): np.lib.format.read_array_header_1_0,
-                  (2, 0): np.lib.format.read_array_header_2_0}[version]  # fmt: skip
-        shape, is_fortran, dtype = header(member)
+        shape, is_fortran, dtype = _header(member)
         start = member.tell()
     if dtype.hasobject or [dtype.str, list(shape)] != [told["dtype"], told["shape"]]:
         raise Damaged(f"{name} has another type or shape than it was written with")

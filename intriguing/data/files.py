@@ -3,7 +3,6 @@
 import gzip
 import math
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from intriguing import archive
 from intriguing.errors import InputError, first_line
 
 SPLITS = ("train", "test")
@@ -20,7 +20,7 @@ DECODE_ERRORS = (
     *(OSError, ValueError, SyntaxError, IndexError, EOFError, struct.error, zlib.error),
     Image.DecompressionBombError,
 )
-_ARCHIVE_ERRORS = (OSError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile)
+_ARCHIVE_ERRORS = (OSError, ValueError, EOFError, zlib.error)
 MAX_CLASSES = 100_000  # a larger class number is a mistake
 # What may be opened: others would start a decoder that nobody meant (an EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
@@ -90,12 +90,15 @@ def _require_idx(folder: Path, split: str, kind: str) -> Path:
 
 def _read_idx(path: Path, ndim: int) -> np.ndarray:
     """Reads unsigned bytes: 0, 0, type 8, ndim, then big-endian uint32 sizes, then the values."""
+    start, most = 4 + 4 * ndim, archive.most_bytes(path.stat().st_size)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read()
+            content = file.read(most)
+            is_all = not file.read(1)
     except _ARCHIVE_ERRORS as error:
         raise InputError(f"{path}: unreadable ({first_line(error)}): fetch it again") from error
-    start = 4 + 4 * ndim
+    if not is_all:
+        raise InputError(f"{path}: unpacks to more than {most:,} bytes: fetch it again")
     if content[:4] != bytes((0, 0, 8, ndim)) or len(content) < start:
         raise InputError(
             f"{path}: starts with {content[:4].hex()}, an idx file of {ndim}-dimensional unsigned"
@@ -130,11 +133,9 @@ def load_npz(request: Request) -> Stored:
 
 def _read_npz(path: Path, required: Sequence[str]) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as archive:  # an .npy file has no `with`: TypeError
-            keys = archive.files
-            wanted = [key for key in (*required, "class_names") if key in keys]
-            arrays = {key: archive[key] for key in wanted}
-    except _ARCHIVE_ERRORS as error:
+        arrays = archive.read_npz(path, (*required, "class_names"))
+        keys = list(arrays) if arrays.keys() >= {*required} else list(archive.read_npz(path))
+    except (FileNotFoundError, archive.Damaged) as error:
         raise InputError(f"{path}: unreadable as npz ({first_line(error)})") from error
     missing = [key for key in required if key not in keys]
     if missing:

@@ -5,7 +5,7 @@ import csv
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -204,6 +204,9 @@ def _list_csv(root: Path) -> Listing:
             raise InputError(f"{path}: row {number} has {found}: needs a name and a number")
         if any(isinstance(value, str) and "\n" in value for value in row.values()):
             raise InputError(f"{path}: row {number} goes over several lines: close its quotes")
+        below = PurePosixPath(row["file"])
+        if below.is_absolute() or ".." in below.parts or "\0" in row["file"]:
+            raise InputError(f"{path}: row {number} has {row['file']!r}: no file below images/")
         label = int(row["class_index"])
         _check_number(label, f"{path}: row {number}")
         examples.append((root / "images" / row["file"], label))

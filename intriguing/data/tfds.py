@@ -2,6 +2,7 @@
 
 import difflib
 import io
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from intriguing.progress import Progress
 
 _NAME = re.compile(r"\w+(/[\w.+=-]+)?(:[\d.]+)?")  # name/config:version
 _SPLITS = {"train": ("train",), "test": ("test", "validation")}  # the first that there is
+_FEATURE = re.compile(r"(tensorflow_datasets\.core\.features\.\w+\.)?\w+")
+_MOST_FEATURES = 2**24  # bytes of their description
 _READ_SIZE = 128  # encoded examples held in memory at once
 
 
@@ -111,6 +114,7 @@ def _open(folder: Path, request: Request, splits: Sequence[str]):
     import tensorflow_datasets as tfds
     from google.protobuf import json_format
 
+    _check_features(folder)
     try:
         builder = tfds.builder_from_directory(folder)
         split = next((name for name in splits if name in builder.info.splits), request.split)
@@ -122,6 +126,33 @@ def _open(folder: Path, request: Request, splits: Sequence[str]):
             f"{folder}: {first_line(error)} If it is damaged or not array_record, move it away"
             f" and prepare it again: {_prepare_command(request)}"
         ) from error
+
+
+def _check_features(folder: Path) -> None:
+    """TFDS imports whatever module features.json names: only its own features are let through.
+
+    Raises:
+      InputError: another is named, or the file cannot be read.
+    """
+    path = folder / "features.json"
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_FEATURES + 1)
+        pending = [json.loads(content)]
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: unreadable ({first_line(error)}): prepare it again") from error
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            for name in (value.get("pythonClassName"), value.get("python_class_name"),
+                         value.get("type")):  # fmt: skip
+                if name is not None and not _FEATURE.fullmatch(str(name)):
+                    raise InputError(
+                        f"{path}: names {str(name)[:80]}, which is no feature of TFDS: prepare the"
+                        " data set again"
+                    )
+        if isinstance(value, dict | list):
+            pending += value.values() if isinstance(value, dict) else value
 
 
 def find_prepared(request: Request) -> Path | None:

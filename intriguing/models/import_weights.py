@@ -20,7 +20,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from intriguing import atomic, fetch
+from intriguing import archive, atomic, fetch
 from intriguing.errors import InputError, first_line
 from intriguing.models import torch_file
 from intriguing.models.layer_graph import LayerGraph
@@ -137,8 +137,7 @@ def _read(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 def _read_arrays(path: Path) -> tuple[Tensors, dict[str, str]]:
     if path.suffix == ".npz":
-        with np.load(path) as archive:
-            return dict(archive), {}
+        return archive.read_npz(path), {}
     with safe_open(path, "np") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 

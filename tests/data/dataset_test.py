@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import importlib.machinery
 import io
 import json
 import os
@@ -546,7 +547,9 @@ class TestTfds:
                 download_and_prepare=lambda: shutil.copytree(tmp_path / "made" / "cifar10", target),
             )
 
-        monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
+        pretended = types.ModuleType("tensorflow")
+        pretended.__spec__ = importlib.machinery.ModuleSpec("tensorflow", None)  # etils asks
+        monkeypatch.setitem(sys.modules, "tensorflow", pretended)
         monkeypatch.setattr(tfds, "builder", builder)
         root = tmp_path / "root"
         root.mkdir()

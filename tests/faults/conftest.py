@@ -1,4 +1,4 @@
-"""What every fault test shares: how much of it is done, and how what was tried and survived is counted.
+"""What every fault test shares: how much of it is done, and what was tried and survived.
 
 `make faults` sets INTRIGUING_FAULTS=all; the other tests do a share of it.
 """

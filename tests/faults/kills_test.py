@@ -14,7 +14,7 @@ STOPPED = "interrupted: the same command goes on from here"
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """(numbers, seconds) of a run that nobody disturbs; what it compiles is there for the others."""
+    """(numbers, seconds) of a run that nobody disturbs; what it compiles serves the others."""
     run(tmp_path_factory.mktemp("first") / "run")
     workdir, begin = tmp_path_factory.mktemp("whole") / "run", time.monotonic()
     status, output = run(workdir)

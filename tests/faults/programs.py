@@ -1,4 +1,4 @@
-"""Small runs of launch.py, as processes that can be killed and starved, and what came out of them."""
+"""Small runs of launch.py, as processes that can be killed and starved, and their results."""
 
 import os
 import runpy
