@@ -114,7 +114,7 @@ def _open(folder: Path, request: Request, splits: Sequence[str]):
     import tensorflow_datasets as tfds
     from google.protobuf import json_format
 
-    _check_features(folder)
+    check_features(folder)
     try:
         builder = tfds.builder_from_directory(folder)
         split = next((name for name in splits if name in builder.info.splits), request.split)
@@ -128,7 +128,7 @@ def _open(folder: Path, request: Request, splits: Sequence[str]):
         ) from error
 
 
-def _check_features(folder: Path) -> None:
+def check_features(folder: Path) -> None:
     """TFDS imports whatever module features.json names: only its own features are let through.
 
     Raises:
