@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import re
 
 import jax
@@ -12,7 +13,8 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from intriguing import sharding
-from intriguing.errors import InputError
+from intriguing.errors import InputError, first_line
+from intriguing.progress import logger
 
 
 class _Code:
@@ -133,35 +135,96 @@ def _hash_of(arrays) -> str:
 
 
 @functools.cache
-def _logits(options):
+def _on_one(options):
     return jax.jit(lambda logits_fn, images: logits_fn(images), compiler_options=dict(options))
 
 
+@sharding.jit(static_argnames=("mesh",))
+def _on_all(logits_fn, images, mesh):
+    return sharding.map_devices(lambda logits_fn, images: logits_fn(images), mesh)(
+        logits_fn, images
+    )
+
+
 BATCH_PIXELS = {"cpu": 2**20, "gpu": 2**25, "tpu": 2**25}  # that a forward pass gets at a time
+NO_CLASS = -1  # of an image for which the network gives NaN or infinity
 
 
 def choose_batch_size(images) -> int:
     """Images per forward pass: 8 to 512, so that large ones fit in memory."""
     budget = BATCH_PIXELS.get(jax.default_backend(), BATCH_PIXELS["gpu"])
-    return int(np.clip(budget // max(images[0].size, 1), 8, 512))
+    return int(np.clip(budget // max(math.prod(images.shape[1:]), 1), 8, 512))
 
 
 def logits(logits_fn, images, batch_size: int | None = None) -> np.ndarray:
-    """Logits (num, classes) of images (num, ...), `batch_size` at a time."""
-    logits_fn, parts = as_partial(logits_fn, np.asarray(images)), []
-    batch_size = batch_size or choose_batch_size(images)
-    run = _logits(tuple(sharding.compiler_options().items()))
+    """Logits (num, classes) of images (num, ...), `batch_size` at a time on each device.
+
+    The devices are those of `sharding.using`, or one. Each gets batches of the same size, so that
+    their number changes nothing.
+
+    Raises:
+      InputError: images that are no array, or that the network cannot take; no logits.
+    """
+    images = _array_of(images)
+    logits_fn, num_classes = _model_of(logits_fn, images)
+    batch_size, mesh = batch_size or choose_batch_size(images), sharding.current_mesh()
+    if mesh is not None and sharding.num_shards(mesh) > 1 and len(images) > batch_size:
+        batch_size *= sharding.num_shards(mesh)
+        run = functools.partial(_on_all, sharding.place(logits_fn, mesh), mesh=mesh)
+    else:
+        run = functools.partial(_on_one(tuple(sharding.compiler_options().items())), logits_fn)
+    parts = [np.zeros((0, num_classes), np.float32)]
     for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size])
+        batch = images[start : start + batch_size]
         padding = [(0, batch_size - len(batch)), *[(0, 0)] * (batch.ndim - 1)]
         padded = np.pad(batch, padding)  # one shape, one compilation, for any number of images
-        parts.append(np.asarray(run(logits_fn, padded))[: len(batch)])
-    return np.concatenate(parts)
+        parts.append(np.asarray(run(padded))[: len(batch)])
+    return np.concatenate(parts[min(1, len(parts) - 1) :])
+
+
+def _array_of(images) -> np.ndarray:
+    try:
+        found = np.asarray(images)
+        if found.ndim > 0 and found.dtype.kind not in "OUSMmc":
+            return found
+    except ValueError as error:
+        raise InputError(f"images are no array: {first_line(error)}") from error
+    raise InputError(f"images are {found.dtype} of shape {found.shape}: give numbers (num, ...)")
+
+
+def _model_of(logits_fn, images: np.ndarray) -> tuple[Partial, int]:
+    """(the network as a Partial, its number of classes)."""
+    one = one_of(images)
+    try:
+        model = as_partial(logits_fn, one)
+        outputs = jax.eval_shape(model, one)
+    except Exception as error:  # whatever a model raises at a shape that it cannot take
+        raise InputError(
+            f"logits_fn cannot take images {one.shape}, or takes no other number of them: "
+            f"{first_line(error)}"
+        ) from error
+    shape, dtype = getattr(outputs, "shape", ()), getattr(outputs, "dtype", None)
+    if len(shape) != 2 or shape[0] != 1 or jnp.issubdtype(dtype, jnp.complexfloating):
+        raise InputError(f"logits_fn must return logits (num, classes), not {outputs}")
+    return model, shape[1]
 
 
 def predict(logits_fn, images, batch_size: int | None = None) -> np.ndarray:
-    """Predicted class of each image: (num, ...) -> (num,) int."""
-    return logits(logits_fn, images, batch_size).argmax(axis=-1)
+    """Predicted class of each image: (num, ...) -> (num,) int.
+
+    `NO_CLASS`, which no label equals, where the network gives NaN or positive infinity; that is
+    said in a warning. Raises InputError as `logits`.
+    """
+    return class_of(logits(logits_fn, images, batch_size))
+
+
+def class_of(logits: np.ndarray) -> np.ndarray:
+    """The class that each row (num, classes) answers, or `NO_CLASS`, with a warning."""
+    broken = np.isnan(logits).any(axis=-1) | (logits == np.inf).any(axis=-1)
+    if broken.any():
+        logger.warning("%d of %d images: the network gives NaN or infinity, which is no class",
+                       broken.sum(), len(logits))  # fmt: skip
+    return np.where(broken, NO_CLASS, logits.argmax(axis=-1))
 
 
 def is_class(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -5,10 +5,11 @@ second thread, whereas two programs with a thread each do not wait for one anoth
 """
 
 import contextlib
+import contextvars
 import functools
 import os
 import queue
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 
 import jax
@@ -75,6 +76,24 @@ def _mesh_of(devices, model_devices: int = 1) -> Mesh:
         shape, names = (*shape, model_devices), (DATA, MODEL)
     # Auto axes: on Explicit ones (the default of make_mesh) jaxopt's while loops do not trace.
     return jax.make_mesh(shape, names, (AxisType.Auto,) * len(names), devices=tuple(devices))
+
+
+_CURRENT: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
+
+
+@contextlib.contextmanager
+def using(mesh: Mesh) -> Iterator[None]:
+    """Within it, in this thread, networks are asked on all devices of the mesh."""
+    token = _CURRENT.set(mesh)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def current_mesh() -> Mesh | None:
+    """The mesh of `using`; None outside, and in threads that `side_by_side` has begun."""
+    return _CURRENT.get()
 
 
 def num_shards(mesh: Mesh) -> int:

@@ -23,7 +23,7 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "archive": "errors atomic",
     "fetch": "errors progress atomic",
     "sharding": "errors progress",
-    "predict": "errors sharding",
+    "predict": "errors progress sharding",
     "torch": "errors",
     "solver": "",
     "models": "errors atomic archive fetch",

@@ -1,5 +1,6 @@
 """Tests for intriguing/predict.py: a model is read as it is now."""
 
+import devices
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,11 +111,15 @@ def test_callbacks_of_the_same_name_are_not_the_same(images):
     kernels = np.random.default_rng(1).normal(size=(2, 16, 5)).astype(np.float32)
     for kernel in (kernels[0], kernels[1], kernels[0]):
         check(on_the_host(kernel), images)
+
     # What has no gradient is told apart, too.
-    shape = jax.ShapeDtypeStruct((6, 5), jnp.float32)
+    def called(host):
+        shapes = lambda x: jax.ShapeDtypeStruct((len(x), 5), jnp.float32)  # noqa: E731
+        return lambda x: jax.pure_callback(host, shapes(x), x)
+
     for kernel in kernels:
         host = lambda x, kernel=kernel: np.asarray(x) @ kernel  # noqa: E731
-        found = predict.logits(lambda x, host=host: jax.pure_callback(host, shape, x), images, 6)
+        found = predict.logits(called(host), images, 6)
         np.testing.assert_allclose(found, images @ kernel, rtol=1e-5)
 
 
@@ -176,3 +181,69 @@ def test_activations_of_the_library_compile_nothing_anew(images):
         for w in np.random.default_rng(0).normal(size=(2, 16, 5)).astype(np.float32)
     ]
     assert nets[0].func == nets[1].func
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_is_no_class(caplog, value):
+    """Its argmax would be class 0: an error rate would count it as right."""
+    images = np.zeros((5, 2), np.float32)
+    images[[1, 3], 0] = 1
+
+    def logits_fn(images):
+        return jnp.stack([jnp.where(images[:, 0] > 0, value, 1.0), jnp.zeros(len(images))], -1)
+
+    assert predict.predict(logits_fn, images).tolist() == [0, -1, 0, -1, 0]
+    assert caplog.messages == [
+        "2 of 5 images: the network gives NaN or infinity, which is no class"
+    ]
+
+
+def test_a_masked_class_is_still_a_class_of_none():
+    logits = np.array([[-np.inf, 0.5], [0.5, -np.inf]])
+    assert predict.class_of(logits).tolist() == [1, 0]
+
+
+def test_no_images_no_answers():
+    found = predict.logits(lambda x: x.reshape(len(x), -1)[:, :3], np.zeros((0, 2, 2), np.float32))
+    assert found.shape == (0, 3)
+    assert predict.predict(lambda x: x, np.zeros((0, 2), np.float32)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("logits_fn", "images", "message"),
+    [
+        (lambda x: x.reshape(4, 16), np.zeros((3, 16)), "takes no other number"),
+        (lambda x: x.sum(), np.zeros((3, 16)), "must return logits"),
+        (lambda x: None, np.zeros((3, 16)), "must return logits"),
+        (lambda x: x + 0j, np.zeros((3, 16)), "must return logits"),
+        (lambda x: x, [[0.1], [0.2, 0.3]], "no array"),
+        (lambda x: x, "abc", "give numbers"),
+        (lambda x: x, 0.3, "give numbers"),
+        (lambda x: x.missing, np.zeros((3, 16)), "cannot take images"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(logits_fn, images, message):
+    with pytest.raises(InputError, match=message) as caught:
+        predict.predict(logits_fn, images)
+    assert "\n" not in str(caught.value)
+
+
+ON_ALL = """
+import json, numpy as np, jax
+from intriguing import predict, sharding
+rng = np.random.default_rng(0)
+weights = rng.normal(size=(20, 5)).astype(np.float32)
+images = rng.uniform(size=(1111, 20)).astype(np.float32)
+logits_fn = jax.tree_util.Partial(lambda w, x: jax.nn.relu(x @ w), weights)
+alone = predict.logits(logits_fn, images, 64)
+used = []
+with sharding.using(sharding.make_mesh()):
+    together = predict.logits(logits_fn, images, 64)
+    few = predict.logits(logits_fn, images[:50], 64)
+print(json.dumps([len(jax.devices()), bool((alone == together).all()),
+                  bool((few == alone[:50]).all()), alone.shape]))
+"""
+
+
+def test_all_devices_give_what_one_does():
+    assert devices.run(ON_ALL) == [8, True, True, [1111, 5]]

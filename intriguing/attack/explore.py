@@ -106,9 +106,13 @@ class ExploreOptions:
         explores = ~first & (state.count < stages.explored)
         probes = state.count < stages.probed
         towards = jnp.where(first, jnp.where(probes, -1 - state.count, state.towards), -1)
-        later = self.is_union & (state.run > 0)  # such a run is towards one class throughout
+        later = self._is_towards_one(state)
         towards = jnp.where(later, state.towards, towards)
         return Asks(state.scale, ~explores | later, towards)
+
+    def _is_towards_one(self, state: ExploreState):
+        """Whether the run is towards one of several classes throughout: a later one of a union."""
+        return self.is_union & (state.run > 0)
 
     def update(self, lane: Lane, seen: Evaluation, clock) -> Lane:
         """Keeps the best point, and moves on."""
@@ -118,7 +122,9 @@ class ExploreOptions:
         lane = _keep(lane, seen, point)
         state = lane.state
         explores = (state.count >= stages.first) & (state.count < stages.explored)
-        state, explored = explore(lane, stages, point)
+        # The loss is descended, the margin of the one class climbed.
+        downhill = jnp.where(self._is_towards_one(state), -point.unit, point.unit)
+        state, explored = explore(lane, stages, point._replace(unit=downhill))
         mean_grad, nearest, projected = project(lane, stages, point, seen, explores)
         step = jnp.where(explores, explored, projected)
         trial = jnp.clip(lane.image + step, lane.lower, lane.upper)

@@ -1,5 +1,6 @@
 """Refuses arrays and options that an attack cannot work with, each in one line."""
 
+import numbers
 from typing import NamedTuple
 
 import jax
@@ -51,16 +52,21 @@ def check_options(options: AttackOptions) -> None:
     """Raises InputError for an unknown solver or search, a tolerance or a count out of range."""
     for name, known in {"solver": feed.SOLVERS, "search": budget.SEARCHES}.items():
         value = getattr(options, name)
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise InputError(f'attack.{name} is "{value}": it must be one of {", ".join(known)}')
     for name, value in options.counts().items():
         least = budget.MIN_BUDGET if name == "budget" else 1
-        if value < least:
-            raise InputError(f"attack.{name} is {value}: it must be at least {least}")
+        if not _is_number(value, numbers.Integral) or value < least:
+            raise InputError(f"attack.{name} is {value!r}: a whole number, at least {least}")
     for name in ("tol", "rtol", "max_norm"):
         value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise InputError(f"attack.{name} is {value}: it must be positive")
+        if value is not None and not (_is_number(value, numbers.Real) and value > 0):
+            raise InputError(f"attack.{name} is {value!r}: it must be a positive number")
+    for name in ("refine", "squared_norm", "trace"):
+        if not isinstance(value := getattr(options, name), bool | np.bool_):
+            raise InputError(f"attack.{name} is {value!r}: it must be True or False")
+    if options.utilisation is not None and not callable(options.utilisation):
+        raise InputError(f"attack.utilisation is {options.utilisation!r}: it must be a function")
     asked, is_batched = f'attack.search is "{options.search}"', options.solver == "batched"
     if options.search == "explore" and not is_batched:
         raise InputError(f'{asked}: it has no other solver than "batched"')
@@ -68,6 +74,11 @@ def check_options(options: AttackOptions) -> None:
         raise InputError(f"{asked}: refine=False, the paper's protocol, is a search on c")
     if options.trace and not is_batched:
         raise InputError('attack.trace: only the solver "batched" keeps one')
+
+
+def _is_number(value, kind) -> bool:
+    """Whether it is of a kind of numbers; True is none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def check_task(logits_fn, images, labels, goal, bounds, scale) -> Task:
@@ -116,8 +127,12 @@ def _check_goal(goal) -> Goal:
 
 def _check_images(images) -> tuple[View, np.ndarray]:
     """(the view of the images, the solver's array of them)."""
-    leaves = jax.tree.leaves(images) if not isinstance(images, list) else [np.asarray(images)]
-    images = np.asarray(images) if isinstance(images, list) else images
+    if isinstance(images, list):
+        try:
+            images = np.asarray(images)
+        except ValueError as error:
+            raise InputError(f"images are no array: {first_line(error)}") from error
+    leaves = jax.tree.leaves(images)
     if not leaves:
         raise InputError("images hold no array")
     for leaf in leaves:

@@ -9,7 +9,7 @@ from intriguing.attack.goals import NAMED, Goal, Pull
 from intriguing.solver.products import dot
 
 ROUNDING = 16  # units in the last place of the largest logit
-FIRST_MARGIN = 10.0  # of the clean image, in the units of a loss that does not know the logits' own
+FIRST_MARGIN = 20.0  # of the clean image, in the units of a loss that does not know the logits' own
 
 
 def norm_and_unit(r):

@@ -13,7 +13,7 @@ from intriguing.experiments import build
 from intriguing.experiments.outcome import Outcome
 from intriguing.experiments.phases import VIEWS, key_for, timed
 from intriguing.models import quocnet
-from intriguing.predict import choose_batch_size, predict
+from intriguing.predict import choose_batch_size, class_of, predict
 from intriguing.progress import Progress, logger
 from intriguing.report import Column, Measurement, charts, figures
 from intriguing.training import logistic, rica
@@ -112,7 +112,7 @@ def _classify(settings, features_fn, views, test_set, name: str) -> tuple[dict, 
     )
 
     def error(features, labels) -> float:
-        answers = (features @ classifier["kernel"] + classifier["bias"]).argmax(axis=1)
+        answers = class_of(np.asarray(features @ classifier["kernel"] + classifier["bias"]))
         return metrics.error_rate(answers, labels)
 
     num = len(views.labels) // settings.classifier.num_views  # the images as they are come first

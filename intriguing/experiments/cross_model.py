@@ -70,12 +70,12 @@ def measure_transfer(settings, victims, attacks, noisy, images, labels) -> list[
     for protocol in settings.protocols:
         found = attacks[protocol]
         sets = {name: lambda arrays=found[name]: arrays["adv_images"] for name in victims}
-        for metric, cells in zip(
-            (ALL, RIGHT), transfer.transfer_table(victims, sets | noise, images, labels),
-            strict=True,
-        ):  # fmt: skip
+        counted = {name: arrays["success"] for name, arrays in found.items()}
+        nums = {on: int(which.sum()) for on, which in counted.items()}
+        crossed = transfer.transfer_table(victims, sets | noise, images, labels, counted=counted)
+        for metric, cells in zip((ALL, RIGHT), crossed, strict=True):
             records += [
-                Measurement(metric, error, victim, protocol, on, num=num)
+                Measurement(metric, error, victim, protocol, on, num=nums.get(on, num))
                 for on, errors in cells.items()
                 for victim, error in zip(victims, errors, strict=True)
             ]
@@ -83,7 +83,7 @@ def measure_transfer(settings, victims, attacks, noisy, images, labels) -> list[
                  for name, arrays in found.items()}  # fmt: skip
         sizes |= {tables.noise_row(stddev): stddev for stddev in settings.noise_stddevs}
         records += [
-            Measurement("size", size, protocol=protocol, on=on, num=num)
+            Measurement("size", size, protocol=protocol, on=on, num=nums.get(on, num))
             for on, size in sizes.items()
         ]
     last = list(settings.protocols)[-1]
@@ -91,8 +91,9 @@ def measure_transfer(settings, victims, attacks, noisy, images, labels) -> list[
         arrays, noise = attacks[last][name], noisy[settings.figure_noise_stddev]
         parts = {"clean": images, "adversarial": arrays["adv_images"], "noise": noise}
         for on, shown in parts.items():
-            right = 1 - metrics.error_rate(predict(logits_fn, shown), labels)
-            records.append(Measurement("accuracy", right, name, last, on, num=num))
+            counts = arrays["success"] if on == "adversarial" else np.ones(num, bool)
+            right = metrics.mean(predict(logits_fn, shown) == labels, where=counts)
+            records.append(Measurement("accuracy", right, name, last, on, num=int(counts.sum())))
     return records
 
 
@@ -124,7 +125,7 @@ def _num_images(records) -> int:
 
 def table2(records, settings, protocol: str, metric: str) -> report.Table:
     """Errors that the examples made for each model (row) induce in every model (column)."""
-    names, num = settings.model_names, _num_images(records)
+    names = settings.model_names
     rows = [*names, *map(tables.noise_row, settings.noise_stddevs)]
     columns = [Column(name, "percent", {"metric": metric, "model": name}) for name in names]
     columns.append(Column("av_distortion", "distortion", {"metric": "size", "model": ""}))
@@ -139,11 +140,13 @@ def table2(records, settings, protocol: str, metric: str) -> report.Table:
         name="table2" + ("" if is_first else f"_{protocol}") + ("" if metric == ALL else "_right"),
         title=f"Table 2: cross-model generalisation, protocol {protocol}, over {whom[metric]} "
         f"({settings.data.name})",
-        note="Row: made for; column: error induced in. Gaussian noise is not clipped to the box.",
+        note="Row: made for; column: error induced in. Gaussian noise is not clipped to the box. "
+        + tables.LEFT_OUT,
         paper=tables.paper_rows(paper["rows"]) if metric == ALL else None,
         paper_columns=tuple(paper["columns"]),
     )
-    return report.with_counts(found, dict.fromkeys(rows, num))
+    sizes = report.select(records, metric="size", protocol=protocol)
+    return report.with_counts(found, {each.on: each.num for each in sizes})
 
 
 def figure7(records, settings) -> report.Table:
@@ -164,7 +167,7 @@ def figure7(records, settings) -> report.Table:
         note=f"Protocol {protocol}. The paper: 0% on adversarial images of stddev "
         f"{paper['fc10_stddev']:g} (FC10) and {paper['fc200_stddev']:g} (FC200-200-10), "
         f"{paper['gaussian_accuracy']:.0%} on Gaussian noise of stddev "
-        f"{paper['gaussian_stddev']:g} (it does not say by which model).",
+        f"{paper['gaussian_stddev']:g} (it does not say by which model). {tables.LEFT_OUT}",
     )
     return report.with_counts(found, dict.fromkeys(settings.model_names, _num_images(records)))
 

@@ -14,11 +14,9 @@ from intriguing.experiments.outcome import Outcome
 from intriguing.experiments.phases import DIRECTIONS, NOISE, SPLIT, key_for, timed
 from intriguing.report import Column, Measurement, charts
 
-CAPTION = (
-    "Error that examples made for one model induce in the others (test set), against the stddev "
-    "that they are amplified to (before clipping to the box); dashed: a random direction of the "
-    "same stddev. Mean over the seeds."
-)
+CAPTION = """Error that examples made for one model induce in the others (test set), against the
+stddev that they are amplified to (before clipping to the box); dashed: a random direction of the
+same stddev. Mean over the seeds.""".replace("\n", " ")
 RANDOM = "random direction"
 
 
@@ -93,17 +91,25 @@ def measure_transfer(settings, victims, attacks, test_set, seed: int) -> list[Me
     records = []
     for protocol in settings.protocols:
         sets, images, labels = _image_sets(settings, attacks[protocol], test_set, seed)
-        errors, _ = transfer.transfer_table(victims, sets, images, labels)
+        counted = _counted(settings, attacks[protocol])
+        errors, _ = transfer.transfer_table(victims, sets, images, labels, counted=counted)
         for on, changed in sets.items():
             shown = np.asarray(changed() if callable(changed) else changed)
-            size = float(metrics.distortion(images, shown).mean())
-            about = {"protocol": protocol, "on": on, "num": len(labels)}
+            counts = counted.get(on, np.ones(len(labels), bool))
+            size = metrics.mean(metrics.distortion(images, shown), where=counts)
+            about = {"protocol": protocol, "on": on, "num": int(counts.sum())}
             records += [
                 Measurement("transfer_error", error, victim, **about)
                 for victim, error in zip(victims, errors[on], strict=True)
             ]
             records.append(Measurement("size", size, **about))
     return records
+
+
+def _counted(settings, attacks) -> dict[str, np.ndarray]:
+    """Which images of a set made from attacks count: those of attacks that succeeded."""
+    kinds = (str, random_row, lambda name: tables.amplified_row(name, settings.amplified_stddev))
+    return {of(name): arrays["success"] for name, arrays in attacks.items() for of in kinds}
 
 
 def _image_sets(settings, attacks, test_set, seed: int):
@@ -148,9 +154,14 @@ def measure_curve(settings, victims, attacks, test_set, seed: int) -> list[Measu
     )
     for made_for, change in changes.items():
         sets = {f"{stddev:g}": change(stddev) for stddev in settings.curve_stddevs}
-        errors, _ = transfer.transfer_table(victims, sets, images, labels)
+        counts = attacks[made_for]["success"] if made_for in attacks else np.ones(num, bool)
+        errors, _ = transfer.transfer_table(
+            victims, sets, images, labels, counted=dict.fromkeys(sets, counts)
+        )
         records += [
-            Measurement("amplified_error", error, victim, on=made_for, at=stddev, num=num)
+            Measurement(
+                "amplified_error", error, victim, on=made_for, at=stddev, num=int(counts.sum())
+            )
             for stddev, found in errors.items()
             for victim, error in zip(victims, found, strict=True)
         ]
@@ -199,7 +210,7 @@ def table4(records, settings, protocol: str) -> report.Table:
         name="table4" if is_first else f"table4_{protocol}",
         title=f"Table 4: generalisation to models of other training sets, protocol {protocol} "
         f"({settings.data.name})",
-        note="Row: made for; column: error induced in, over all attacked test images. Amplified: "
+        note=f"Row: made for; column: error induced in. {tables.LEFT_OUT} Amplified: "
         "scaled to the stddev, then clipped to the box, after which the average distortion is as "
         "the last column says. A random direction has, image by image, the norm of the adversarial "
         f"change; it and the noise are not clipped. {tables.describe_seeds(settings.num_seeds)}",
@@ -227,20 +238,17 @@ def curve_table(records, settings) -> report.Table:
 
 def draw_amplification(path: Path, curve: report.Table, settings) -> None:
     """A panel per model that examples were made for, a line per model they were tried in."""
+    # fmt: off
     spread, names, panels = curve.spread or {}, settings.model_names, {}
     for made_for in names:
-        rows = {name: f"{made_for} in {name}" for name in names}
-        lines = [
-            charts.Line(f"in {name}", curve.rows[row], spread.get(row))
-            for name, row in rows.items()
-        ]
-        lines += [
-            charts.Line("" if i else RANDOM, curve.rows[f"{RANDOM} in {name}"], dashed=True)
-            for i, name in enumerate(names)
-        ]
+        lines = [charts.Line(f"in {name}", curve.rows[row], spread.get(row))
+                 for name in names for row in [f"{made_for} in {name}"]]
+        lines += [charts.Line("" if i else RANDOM, curve.rows[f"{RANDOM} in {name}"], dashed=True)
+                  for i, name in enumerate(names)]
         panels[f"made for {made_for}, on {settings.trained_on[made_for]}"] = lines
     charts.curves(path, settings.curve_stddevs, panels, "Transfer against amplification",
-                  "stddev of the change, before clipping", "error")  # fmt: skip
+                  "stddev of the change, before clipping", "error")
+    # fmt: on
 
 
 def check_claims(records, settings) -> list[report.Claim]:

@@ -81,5 +81,6 @@ def _run(settings, workdir: Path, num_devices: int | None, command: str) -> dict
     model_devices = settings.model_devices if shares_weights else 1
     mesh = sharding.make_mesh(num_devices, model_devices or None)
     logger.info("%s in %s, %s", settings.experiment, workdir, versions())
-    outcome = EXPERIMENTS[settings.experiment](settings, workdir, mesh)
+    with sharding.using(mesh):
+        outcome = EXPERIMENTS[settings.experiment](settings, workdir, mesh)
     return write_outcome(settings, workdir, outcome, command)

@@ -14,7 +14,7 @@ from intriguing.experiments import build
 from intriguing.experiments.outcome import Outcome
 from intriguing.experiments.phases import timed
 from intriguing.models.layers import Conv, Dense
-from intriguing.predict import logits
+from intriguing.predict import class_of, logits
 from intriguing.progress import Progress, logger
 from intriguing.report import Column, Measurement, charts
 
@@ -88,7 +88,7 @@ def measure_interval(settings, name: str, net: build.Trained, bounds, source, wo
     images, readable = source.read(range(num_images))
     labels = source.labels[: len(images)]
     values = logits(logits_fn, images)
-    right = readable & (values.argmax(axis=1) == labels)
+    right = readable & (class_of(values) == labels)
     total, num_classes = bounds[nodes[-1].name].total, values.shape[1]
 
     def of(metric: str, number: float) -> Measurement:

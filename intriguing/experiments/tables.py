@@ -7,6 +7,8 @@ from intriguing.experiments.attacks import attack_options
 from intriguing.predict import predict
 from intriguing.report import Column, Measurement
 
+LEFT_OUT = "An attack that failed changes nothing, and is left out."
+
 
 def describe_seeds(num_seeds: int) -> str:
     """A sentence on what a cell is, for the notes of tables."""

@@ -15,7 +15,7 @@ from intriguing.experiments import build
 from intriguing.experiments import targeted_views as views
 from intriguing.experiments.outcome import Outcome
 from intriguing.experiments.phases import NOISE, TARGETS, key_for, timed
-from intriguing.predict import logits
+from intriguing.predict import logits, predict
 from intriguing.progress import Progress, logger
 from intriguing.report import Measurement
 from intriguing.runs import shards
@@ -112,7 +112,7 @@ def _classify(settings, name: str, logits_fn, source: Source, workdir: Path) -> 
 
     def compute(start: int, stop: int) -> dict[str, np.ndarray]:
         images, readable = source.read(range(start, stop))
-        classes = logits(logits_fn, images).argmax(axis=-1)
+        classes = predict(logits_fn, images)
         return {"predictions": np.where(readable, classes, UNREADABLE).astype(np.int32)}
 
     with Progress(num, f"classifying with {name}") as progress:
@@ -177,7 +177,7 @@ def _attack(settings, victim: Victim, victims, source: Source, chosen, workdir: 
         changed = _with_controls(settings, indices, images, found)
         logger.info("trying %d kinds of changed images on %d networks", len(changed), len(victims))
         predictions = {
-            f"{other.name}: {kind}": logits(other.logits_fn, np.clip(each, 0, 1)).argmax(axis=-1)
+            f"{other.name}: {kind}": predict(other.logits_fn, np.clip(each, 0, 1))
             for kind, each in changed.items()
             for other in victims
         }  # fmt: skip

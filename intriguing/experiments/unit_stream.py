@@ -22,7 +22,7 @@ from intriguing.experiments.unit_analysis import (
     measure,
     tests_table,
 )
-from intriguing.predict import choose_batch_size
+from intriguing.predict import choose_batch_size, class_of
 from intriguing.progress import Progress
 from intriguing.report import Measurement
 from intriguing.runs import shards
@@ -96,7 +96,7 @@ def project(settings, trained, layer: str, shape, source, key, workdir: Path) ->
         return {
             "units": values[:, chosen], "directions": values @ directions.T,
             "pixels": images.reshape(len(images), -1) @ of_pixels.T,
-            "classes": outputs.argmax(axis=-1),
+            "outputs": outputs,
         }  # fmt: skip
 
     directions, of_pixels = jnp.asarray(directions), jnp.asarray(of_pixels)
@@ -111,7 +111,8 @@ def project(settings, trained, layer: str, shape, source, key, workdir: Path) ->
             found = projections(trained.params, directions, of_pixels, np.pad(batch, padding))
             parts.append({key: np.asarray(value)[: len(batch)] for key, value in found.items()})
         arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        return {**arrays, "readable": readable}
+        classes = class_of(arrays.pop("outputs"))
+        return {**arrays, "classes": classes, "readable": readable}
 
     model = identity.of_model(trained.logits_fn, first.shape[1:])
     projected = {"directions": identity.of_arrays(chosen, directions, of_pixels, layer)}

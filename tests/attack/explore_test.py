@@ -367,7 +367,7 @@ BAD = {
         None, {"goal": attack.from_margin(lambda z: z.sum())}, "margins have shape"
     ),
     "a scale of 0": (None, {"scale": 0.0}, "scale must be positive"),
-    "a budget of 3": (None, {"budget": 3}, "budget is 3: it must be at least"),
+    "a budget of 3": (None, {"budget": 3}, "budget is 3: a whole number, at least"),
     "another search": (None, {"search": "grid"}, 'search is "grid".*explore'),
     "a search that is no protocol": (
         None, {"search": "explore", "refine": False}, "paper's protocol"
