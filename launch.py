@@ -22,6 +22,10 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "which experiment, FIL
 _WORKDIR = flags.DEFINE_string("workdir", None, "where results go (default: runs/NAME)")
 _NUM_DEVICES = flags.DEFINE_integer("num_devices", None, "devices to use (default: all)")
 _CACHE = flags.DEFINE_bool("compilation_cache", True, "keep compiled programs between runs")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "one of several processes; see BUILD.md")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of them")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many they are")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is, from 0")
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -43,6 +47,7 @@ def main(argv: list[str]) -> None:
     terminal.start_logging()
     from intriguing.errors import InputError  # jax is slow to import: wrong flags fail before it
     from intriguing.experiments import keep_compilations, run_experiment
+    from intriguing.processes import Team
 
     if _CACHE.value:
         keep_compilations()
@@ -50,7 +55,11 @@ def main(argv: list[str]) -> None:
     interrupts.install()
     try:
         workdir = Path(_WORKDIR.value or f"runs/{name}").expanduser()
-        run_experiment(_CONFIG.value, workdir, _NUM_DEVICES.value, command)
+        team = Team(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        run_experiment(
+            _CONFIG.value, workdir, _NUM_DEVICES.value, command,
+            team if _DISTRIBUTED.value or any(each is not None for each in team) else None,
+        )  # fmt: skip
     except InputError as error:
         terminal.fail(error)
     except KeyboardInterrupt as interrupt:

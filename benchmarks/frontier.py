@@ -13,6 +13,7 @@ Each finished part is kept in `benchmarks/records/frontier`: the same command go
 `--only_tables` says what there is. `python -m benchmarks.draw` makes the pictures.
 """
 
+import functools
 import os
 import time
 
@@ -123,11 +124,20 @@ def path_of(net: str, goal: str):
     return records.FOLDER / "frontier" / f"{net}-{goal}.jsonl"
 
 
+@functools.cache
+def weights_of(net: str) -> str:
+    """Hash of a network that is trained here: another machine may train another one."""
+    if net not in nets.TRAINED:
+        return ""
+    problem = nets.problem(net, num_images(net))
+    return identity.of_arrays(problem.params, problem.images, problem.targets)
+
+
 def known(net: str, goal: str) -> list[dict]:
-    """Rows that stand: of as many images and, of ours, of the present attack."""
+    """Rows that stand: of these images, this network and, of ours, of the present attack."""
     return [
         row for row in records.read(path_of(net, goal))
-        if row["num"] == num_images(net)
+        if row["num"] == num_images(net) and row.get("weights", "") == weights_of(net)
         and (row["side"] not in OURS or row["numerics"] == identity.NUMERICS)
     ]  # fmt: skip
 
@@ -145,6 +155,7 @@ def run(net: str, goal: str) -> None:
         row = sides.run(side, far, tuning, budget) | {"num": num_images(net)}
         row |= {"load": round(os.getloadavg()[0], 1), "date": time.strftime("%Y-%m-%d")}
         row |= {"numerics": identity.NUMERICS} if side in OURS else {}
+        row |= {"weights": weights_of(net)} if net in nets.TRAINED else {}
         records.append(path_of(net, goal), row)
         norms = np.array(records.full(row["norms"][-1]))
         reached = np.isfinite(norms)

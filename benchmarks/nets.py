@@ -82,7 +82,13 @@ def trained(net: str, workdir: Path = WORKDIR):
         phases["autoencoder"]["num_epochs"], phases["classifier"]["num_epochs"] = 30, 150
         model = spec.build(10)
         return model, training.fit_autoencoder_classifier(
-            model, train_set, jax.random.key(0), phases=phases, **options
+            model,
+            train_set,
+            jax.random.key(0),
+            phases=phases,
+            batch_size=100,
+            learning_rate=1e-3,
+            **options,
         )
     model = models.fully_connected(tuple(map(int, net.removeprefix("FC").split("-")[:-1])))
     state = training.fit(

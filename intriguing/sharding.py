@@ -50,15 +50,18 @@ def use_float32() -> None:
 
 
 def make_mesh(num_devices: int | None = None, model_devices: int | None = 1) -> Mesh:
-    """A mesh over the first `num_devices` devices (default: all of them).
+    """A mesh over the first `num_devices` devices of this process (default: all of them).
 
     Its axis "data" divides images. With `model_devices` > 1 (None: all) there is a second one,
-    "model", of that size: as many devices work on the same images, each with its rows of weights.
+    "model", of that size: as many devices work on the same images, each with its rows of weights;
+    None without `num_devices` are those of all processes.
 
     Raises:
       InputError: there are fewer devices than asked for, or they cannot be grouped so.
     """
-    devices = jax.devices()
+    devices = jax.local_devices()
+    if model_devices is None and num_devices is None:
+        devices = jax.devices()  # of all processes
     num_devices = len(devices) if num_devices is None else num_devices
     if not 1 <= num_devices <= len(devices):
         raise InputError(f"num_devices is {num_devices}: this machine has 1 to {len(devices)}")

@@ -19,6 +19,7 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "interrupts": "",
     "terminal": "",
     "atomic": "errors interrupts",
+    "processes": "errors progress",
     "sealed": "errors atomic",
     "archive": "errors atomic",
     "fetch": "errors progress atomic",
@@ -32,13 +33,13 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "training": (
         "errors progress identity keys predict interrupts atomic sealed sharding models data attack"
     ),
-    "runs": "errors progress identity atomic sealed archive",
+    "runs": "errors progress identity processes atomic sealed archive",
     "analysis": "errors metrics predict models",
     "plots": "errors attack",
     "report": "errors atomic sealed",
     "experiments": (
-        "errors progress identity metrics predict atomic sealed fetch sharding models data attack "
-        "training runs analysis report"
+        "errors progress identity metrics predict processes atomic sealed fetch sharding models "
+        "data attack training runs analysis report"
     ),
     "__main__": "",  # the command `intriguing`: it runs launch.py
 }
@@ -174,7 +175,13 @@ def test_no_config_below_experiments_and_no_flags_below_launch():
 
 
 def test_the_doors_import_what_they_may():
-    assert own_imports(ROOT / "launch.py") <= {"errors", "experiments", "interrupts", "terminal"}
+    assert own_imports(ROOT / "launch.py") <= {
+        "errors",
+        "experiments",
+        "interrupts",
+        "processes",
+        "terminal",
+    }
     for path in (ROOT / "configs").glob("*.py"):
         names = imports(path)
         found = own_imports(path) - {"experiments.settings", "experiments.specs"}

@@ -9,7 +9,9 @@ from intriguing.attack.goals import NAMED, Goal, Pull
 from intriguing.solver.products import dot
 
 ROUNDING = 16  # units in the last place of the largest logit
-FIRST_MARGIN = 20.0  # of the clean image, in the units of a loss that does not know the logits' own
+# Of the clean image, in the units of a loss that does not know the logits' own; where one of
+# several margins is enough, a smoother loss looks at more of them.
+FIRST_MARGIN, FIRST_MARGIN_OF_UNION = 20.0, 10.0
 
 
 def norm_and_unit(r):
@@ -78,7 +80,8 @@ def evaluate(logits_fn, goal: Goal, images, labels, asks=None) -> Evaluation:
         return Evaluation(seen.loss, vjp(seen.loss_grad)[0], seen.margin)
     margin = jnp.abs(goal.read(outputs, labels).margin)
     usable = jnp.isfinite(margin) & (margin > 0)
-    first = jnp.where(usable, FIRST_MARGIN / jnp.where(usable, margin, 1.0), 1.0)
+    wanted = FIRST_MARGIN_OF_UNION if goal.is_union else FIRST_MARGIN
+    first = jnp.where(usable, wanted / jnp.where(usable, margin, 1.0), 1.0)
     scale = jnp.where(asks.scale > 0, asks.scale, first.astype(asks.scale.dtype))
     seen = goal.read(outputs, labels, scale)
     pull = Pull(seen.margin, seen.margin_grad, asks.towards)

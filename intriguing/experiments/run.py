@@ -3,12 +3,14 @@
 import contextlib
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 
-from intriguing import fetch, runs, sharding
+from intriguing import fetch, processes, runs, sharding
+from intriguing.errors import InputError
 from intriguing.experiments import settings as _settings
 from intriguing.experiments.adversarial import adversarial_training
 from intriguing.experiments.cars import quocnet_attack
@@ -48,15 +50,17 @@ def keep_compilations() -> None:
 
 
 def run_experiment(
-    config, workdir: Path, num_devices: int | None = None, command: str = ""
-) -> dict:
+    config, workdir: Path, num_devices: int | None = None, command: str = "",
+    team: processes.Team | None = None,
+) -> dict:  # fmt: skip
     """Runs `config.experiment` in `workdir`, resuming what is there; returns its summary.
 
     Args:
       config: a nested mapping (a ConfigDict, for one), or settings that were read from one.
-      workdir: where everything goes.
-      num_devices: how many to use (default: all).
+      workdir: where everything goes; of several processes, a folder that all of them see.
+      num_devices: how many of this process's devices to use (default: all).
       command: what the report says that it was made by.
+      team: how this process finds those that share the work; None: it is alone.
 
     Raises:
       InputError: a user's mistake, in one line.
@@ -66,17 +70,37 @@ def run_experiment(
         nested = config.to_dict() if hasattr(config, "to_dict") else config
         settings = _settings.read(nested if isinstance(nested, Mapping) else {})
     check_settings(settings)
+    sharding.use_cores(num_devices)
+    sharding.use_float32()
+    if team is not None:
+        processes.join(team)
+    with contextlib.ExitStack() as stack:
+        error = None
+        try:
+            if processes.index() == 0:
+                _enter(stack, settings, workdir, command)
+        except InputError as found:
+            error = found
+        processes.agree(error)
+        own = stack.enter_context(processes.own_workdir(workdir))
+        if processes.index():
+            logger.setLevel(logging.WARNING)
+            stack.enter_context(contextlib.redirect_stdout(None))
+        summary = _run(settings, own, num_devices, command)
+        processes.wait("the end")
+        return summary
+
+
+def _enter(stack: contextlib.ExitStack, settings, workdir: Path, command: str) -> None:
+    """Makes the workdir this run's, for as long as the stack lasts."""
     runs.create_workdir(workdir)
-    with runs.held(workdir, command):
-        # Through JSON: a tuple that was read back from config.json must compare equal.
-        runs.check_workdir(workdir, json.loads(json.dumps(dataclasses.asdict(settings))))
-        return _run(settings, workdir, num_devices, command)
+    stack.enter_context(runs.held(workdir, command))
+    # Through JSON: a tuple that was read back from config.json must compare equal.
+    runs.check_workdir(workdir, json.loads(json.dumps(dataclasses.asdict(settings))))
 
 
 def _run(settings, workdir: Path, num_devices: int | None, command: str) -> dict:
     """Runs it on the devices, and writes what comes out."""
-    sharding.use_cores(num_devices)
-    sharding.use_float32()
     shares_weights = isinstance(settings, _settings.QuocnetAttack)
     model_devices = settings.model_devices if shares_weights else 1
     mesh = sharding.make_mesh(num_devices, model_devices or None)

@@ -14,8 +14,8 @@ from intriguing.errors import InputError
 from intriguing.progress import logger
 
 LOCK = ".lock"
-# Of `write_atomic`, and of orbax.
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|.+\.orbax-checkpoint-tmp.*")
+# Of `write_atomic`, of orbax, and of `processes.share`.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|.+\.orbax-checkpoint-tmp.*|\.claims")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from intriguing import archive, sealed
+from intriguing import archive, processes, sealed
 from intriguing.errors import InputError
 from intriguing.identity import NUMERICS, MadeFrom, differences
 from intriguing.progress import Progress, logger
@@ -108,11 +108,13 @@ def map_shards(
         raise InputError(
             f"no examples to compute for {shards.directory}: num_examples is {shards.num_examples}"
         )
+    if processes.count() > 1:
+        _share_out(shards, compute, made_from)
     parts: list[Arrays] = []
     seals: dict[str, str] = {}
     for start, stop in shards.spans():
         path = shards.path(start, stop)
-        here = {"numerics": str(NUMERICS), **made_from(start, stop)}
+        here = _labelled(made_from(start, stop))
         found = _load_fitting(path, stop - start, here)
         is_old = found is not None
         if is_old:
@@ -137,6 +139,25 @@ def map_shards(
     )
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Found(whole, shards)
+
+
+def _labelled(made_from: MadeFrom) -> MadeFrom:
+    return {"numerics": str(NUMERICS), **made_from}
+
+
+def _share_out(shards: Shards, compute, made_from) -> None:
+    """Has each shard that is missing computed by one of the processes."""
+    missing = [
+        (start, stop) for start, stop in shards.spans()
+        if _load_fitting(shards.path(start, stop), stop - start, _labelled(made_from(start, stop)))
+        is None
+    ]  # fmt: skip
+
+    def do(span: tuple[int, int]) -> None:
+        archive.write(shards.path(*span), _compute(compute, *span), _labelled(made_from(*span)))
+
+    names = [shards.path(*span).stem for span in missing]
+    processes.share(Path(shards.directory), missing, names, do)
 
 
 def read_rows(shards: Shards, indices: Iterable[int], names: Iterable[str]) -> Arrays:
