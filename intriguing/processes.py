@@ -8,9 +8,9 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,7 +20,6 @@ from intriguing.progress import logger
 
 CLAIMS = ".claims"  # below a folder of shared work: who does what, and what is done
 POLL_SECONDS = 0.2
-Item = TypeVar("Item")
 
 
 class Team(NamedTuple):
@@ -80,14 +79,17 @@ def wait(what: str) -> None:
         multihost_utils.sync_global_devices(what)
 
 
+def first_says(value: bool) -> bool:
+    """What the first process thinks; all must ask."""
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
 def agree(error: Exception | None) -> None:
     """Raises the first process's error there, and says so in the others: nobody waits for it."""
-    if count() > 1:
-        from jax.experimental import multihost_utils
-
-        failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
-        if failed and index():
-            raise InputError("process 0 has stopped: it says why")
+    if count() > 1 and first_says(error is not None) and index():
+        raise InputError("process 0 has stopped: it says why")
     if error is not None:
         raise error
 
@@ -114,8 +116,14 @@ def own_workdir(workdir: Path) -> Iterator[Path]:
         shutil.rmtree(own, ignore_errors=True)
 
 
-def share(folder: Path, items: Sequence[Item], names: Sequence[str],
-          do: Callable[[Item], None]) -> None:  # fmt: skip
+def one_by_one(do: Callable, items: Iterable) -> None:
+    """Calls `do` with each."""
+    for item in items:
+        do(item)
+
+
+def share(folder: Path, items: Sequence, names: Sequence[str], do: Callable,
+          each: Callable[[Callable, Iterable], Any] = one_by_one) -> None:  # fmt: skip
     """Does each item in one of the processes, and returns when all are done.
 
     Whoever is free takes the next: a slow process, or one with fewer devices, holds up nobody. An
@@ -125,20 +133,29 @@ def share(folder: Path, items: Sequence[Item], names: Sequence[str],
       folder: common to all.
       items: what is to be done, the same in each process, though maybe not in all any more.
       names: of the items, fit for files.
-      do: called with an item.
+      do: called with an item, and with what else `each` gives.
+      each: calls a function with each of some items, several at a time perhaps.
+
+    Raises:
+      InputError: another process has stopped.
     """
     claims = folder / CLAIMS
     claims.mkdir(parents=True, exist_ok=True)
+
+    def do_if_mine(pair, *more) -> None:
+        item, name = pair
+        if not _is_mine(claims / name):
+            return
+        try:
+            do(item, *more)
+        except BaseException:
+            (claims / f"{name}.failed").touch()
+            raise
+        (claims / f"{name}.done").touch()
+
     first = index() * len(items) // count()  # so that they seldom want the same
-    pending = list(zip(items, names, strict=True))
-    for item, name in pending[first:] + pending[:first]:
-        if _is_mine(claims / name):
-            try:
-                do(item)
-            except BaseException:
-                (claims / f"{name}.failed").touch()
-                raise
-            (claims / f"{name}.done").touch()
+    pairs = list(zip(items, names, strict=True))
+    each(do_if_mine, pairs[first:] + pairs[:first])
     waited = time.monotonic()
     while missing := [name for name in names if not (claims / f"{name}.done").exists()]:
         if any(claims.glob("*.failed")):

@@ -7,6 +7,7 @@ second thread, whereas two programs with a thread each do not wait for one anoth
 import contextlib
 import contextvars
 import functools
+import itertools
 import os
 import queue
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from concurrent import futures
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from intriguing import progress
@@ -174,6 +176,34 @@ def are_cores(mesh: Mesh) -> bool:
 def whole_batches(mesh: Mesh) -> Mesh:
     """The mesh to train on: batches are too small to be worth dividing among a CPU's cores."""
     return _mesh_of(mesh.devices.flat[:1]) if are_cores(mesh) else mesh
+
+
+def of_all_processes(mesh: Mesh) -> Mesh:
+    """The mesh to train one large network on: batches are divided among all processes' devices."""
+    if MODEL in mesh.axis_names or jax.process_count() == 1:
+        return whole_batches(mesh)
+    num = 1 if are_cores(mesh) else mesh.size
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    chosen = [
+        device
+        for _, own in itertools.groupby(devices, lambda device: device.process_index)
+        for device in itertools.islice(own, num)
+    ]
+    return _mesh_of(chosen)
+
+
+def put(tree, where: NamedSharding):
+    """Arrays that each process has as a whole, laid out over the devices of all processes."""
+    if where.is_fully_addressable:
+        return jax.device_put(tree, where)
+
+    def put_one(array):
+        if jax.dtypes.issubdtype(getattr(array, "dtype", None), jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put_one(jax.random.key_data(array)))
+        whole = np.asarray(array)
+        return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])
+
+    return jax.tree.map(put_one, tree)
 
 
 def side_by_side(run: Callable, jobs: Iterable, mesh: Mesh) -> list:

@@ -31,7 +31,8 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "data": "archive fetch errors progress identity",
     "attack": "errors progress keys metrics predict atomic archive sharding solver",
     "training": (
-        "errors progress identity keys predict interrupts atomic sealed sharding models data attack"
+        "errors progress identity keys predict interrupts processes atomic sealed sharding models "
+        "data attack"
     ),
     "runs": "errors progress identity processes atomic sealed archive",
     "analysis": "errors metrics predict models",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import data, models, sharding, training
+from intriguing import data, models, processes, sharding, training
 from intriguing.analysis import lipschitz
 from intriguing.data import imagenet, stream
 from intriguing.errors import InputError
@@ -78,7 +78,7 @@ def large_model(settings, name: str, workdir: Path, mesh) -> Trained:
     logger.info("%s: weights=train: training on %d images", name, len(source.labels))
     state = sgd.fit(
         model, source, key, crop_size=settings.data.image_size,
-        mesh=sharding.whole_batches(mesh), checkpoint_dir=workdir / "checkpoints" / name,
+        mesh=sharding.of_all_processes(mesh), checkpoint_dir=workdir / "checkpoints" / name,
         name=f"training {name}", log=metrics_logger(workdir, name), **options,
     )  # fmt: skip
     return Trained(model, jax.device_get(state.params))
@@ -181,6 +181,10 @@ def train_models(settings, jobs: Iterable[Job], workdir: Path, mesh) -> list[Tra
     def run(group: list[int], mesh) -> list[Trained]:
         return _train_together(settings, [jobs[i] for i in group], workdir, mesh)
 
+    if processes.count() > 1:  # each trains some; then all find all of them finished
+        names = [f"{i:03d}" for i in range(len(groups))]
+        processes.share(workdir / "checkpoints", list(groups.values()), names, run,
+                        lambda do, items: sharding.side_by_side(do, items, mesh))  # fmt: skip
     trained = sharding.side_by_side(run, groups.values(), mesh)
     found = {
         i: each

@@ -7,11 +7,13 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import shutil
 import threading
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from intriguing import identity, sealed
@@ -100,16 +102,18 @@ def save(directory: str | Path, step: int, tree) -> None:
     Raises:
       InputError: it cannot be written (full disk, permission); what was there before still is.
     """
-    directory = Path(directory).absolute()
+    directory = Path(directory).resolve()  # of all processes the same
     folder, seal = directory / str(step), _seal_of(directory, step)
     older = [other for other in _steps(directory) if other != step]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with unbroken():
             seal.unlink(missing_ok=True)
-            with _ONE_AT_A_TIME, _quiet(), _checkpointer() as checkpointer:
-                checkpointer.save(folder, args=ocp.args.StandardSave(tree), force=True)
-            sealed.write(seal, {"files": _sums(folder)})
+            with _ONE_AT_A_TIME, _quiet(), _checkpointer(tree) as checkpointer:
+                written = jax.device_get(tree) if _is_alone(tree) else tree
+                checkpointer.save(folder, args=ocp.args.StandardSave(written), force=True)
+            if jax.process_index() == 0 or _is_alone(tree):
+                sealed.write(seal, {"files": _sums(folder)})
         for old in older[: 1 - KEPT]:
             _seal_of(directory, old).unlink(missing_ok=True)
         kept = {str(other) for other in (*older[1 - KEPT :], step)}
@@ -122,13 +126,34 @@ def save(directory: str | Path, step: int, tree) -> None:
         raise io_error("write", folder, error) from error
     except Exception as error:  # orbax and tensorstore have their own for a full disk
         raise InputError(
-            f"cannot write {folder} ({first_line(error)[-120:]}); check the folder and its free "
-            "space, or choose another: the same command goes on"
+            f"cannot write {folder} ({_reason(error)}); check the folder and its free space, or "
+            "choose another: the same command goes on"
         ) from error
 
 
-def _checkpointer() -> ocp.Checkpointer:
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+def _reason(error: Exception) -> str:
+    """The system's part of tensorstore's long message, if there is one."""
+    system = re.search(r"[^:]+ \[os_error_code='\d+'", str(error))
+    return system[0].split(" [")[0].strip() if system else first_line(error)
+
+
+def _checkpointer(tree) -> ocp.Checkpointer:
+    """Of this process, or, for arrays on devices of several, of all of them together."""
+    options = ocp.options.MultiprocessingOptions()
+    if _is_alone(tree):
+        me = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+        )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
+def _is_alone(tree) -> bool:
+    """Whether it is of one of several processes: orbax then wants arrays of the host."""
+    leaves = jax.tree.leaves(tree)
+    is_own = all(leaf.sharding.is_fully_addressable for leaf in leaves)
+    return jax.process_count() > 1 and is_own
 
 
 @contextlib.contextmanager
@@ -154,7 +179,7 @@ def restore_latest(directory: str | Path, like, sharding=None) -> tuple[int, obj
     Raises:
       InputError: the checkpoint holds another tree or other shapes than `like`.
     """
-    directory = Path(directory).absolute()
+    directory = Path(directory).resolve()  # of all processes the same
     step = next((step for step in reversed(_steps(directory)) if _is_whole(directory, step)), None)
     if step is None:
         return None
@@ -162,9 +187,15 @@ def restore_latest(directory: str | Path, like, sharding=None) -> tuple[int, obj
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding or x.sharding), like
     )
     try:
-        with _ONE_AT_A_TIME, _quiet(), _checkpointer() as checkpointer:
-            args = ocp.args.StandardRestore(abstract)
-            return step, checkpointer.restore(directory / str(step), args=args)
+        with _ONE_AT_A_TIME, _quiet(), _checkpointer(abstract) as checkpointer:
+            if not _is_alone(abstract):
+                args = ocp.args.StandardRestore(abstract)
+                return step, checkpointer.restore(directory / str(step), args=args)
+            args = ocp.args.StandardRestore(
+                jax.tree.map(lambda x: np.empty(x.shape, x.dtype), abstract)
+            )
+            found = checkpointer.restore(directory / str(step), args=args)
+            return step, jax.tree.map(lambda x, at: jax.device_put(x, at.sharding), found, abstract)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
             f"checkpoint {directory / str(step)} does not fit this model ({first_line(error)}); "

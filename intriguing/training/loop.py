@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from intriguing import processes, sharding
 from intriguing.data import Dataset
 from intriguing.errors import InputError
 from intriguing.progress import Progress
@@ -109,6 +110,8 @@ def restore_or_create(
         )  # fmt: skip
         if latest := checkpoint.restore_latest(checkpoint_dir, like):
             return latest[1]
+    if isinstance(layout, jax.sharding.Sharding):
+        args = sharding.put(args, layout)
     return jax.jit(create, out_shardings=layout)(*args)
 
 
@@ -142,6 +145,8 @@ def run(
                 progress.update(step)
                 is_logged = step % log_every == 0 or step == num_steps
                 is_due = step == num_steps or time.monotonic() - saved_at >= run.checkpoint_seconds
+                if _is_shared(state):  # all must save, or none
+                    is_due = is_logged and processes.first_says(is_due)
                 if not is_logged and not is_due:
                     continue
                 if is_bad := _what_is_bad(loss, state if is_due else None):
@@ -180,9 +185,16 @@ def _stopped(run: Run, what: str, step: int, good: int, saved: int) -> str:
     )
 
 
+def _is_shared(state: TrainState) -> bool:
+    """Whether its arrays lie on devices of several processes."""
+    return not jax.tree.leaves(state.params)[0].is_fully_addressable
+
+
 def _save_interrupted(state: TrainState, saved: int, run: Run) -> None:
     """Keeps what an interruption would lose, unless it is bad or was given away in mid-step."""
     if run.checkpoint_dir is None or any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+        return
+    if _is_shared(state):  # the others may be at another step
         return
     if (step := num_done(state)) > saved and _is_finite(state):
         checkpoint.save(run.checkpoint_dir, step, state)

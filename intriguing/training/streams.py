@@ -83,7 +83,7 @@ def run_steps(
     batches = _batches(source, key, int(state.step), num_steps, batch_size)
 
     def advance(state):
-        return run_step(state, *jax.device_put(next(batches), sharding.split(mesh)))
+        return run_step(state, *sharding.put(next(batches), sharding.split(mesh)))
 
     with contextlib.closing(batches):
         return loop.run(advance, state, num_steps, run=run)
