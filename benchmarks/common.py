@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import nets
-from intriguing import data, models, sharding
+from intriguing import compiling, data, models, sharding
 from intriguing.attack import targets
 from intriguing.attack.goals import NAMED
 from intriguing.attack.objective import evaluate
@@ -36,7 +36,7 @@ def evaluate_targeted(logits_fn, images, labels):
     return evaluate(logits_fn, NAMED["targeted"], images, labels)[:3]
 
 
-@sharding.jit(static_argnames="mesh")
+@compiling.jit(static_argnames="mesh")
 def evaluate_all(logits_fn, images, labels, mesh):
     """Loss, gradient and margin of all images, as the attack evaluates them."""
     run = sharding.map_devices(evaluate_targeted, mesh)

@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import common
-from intriguing import attack, models, predict, sharding
+from intriguing import attack, compiling, models, predict, sharding
 from intriguing.attack import engine, feed, minimal, refine
 from intriguing.attack.explore import ExploreOptions
 from intriguing.attack.goals import NAMED
@@ -56,7 +56,7 @@ def problem(net: str, num_images: int):
     return logits_fn, images, np.full(num_images, OSTRICH)
 
 
-@sharding.jit(static_argnames="mesh")
+@compiling.jit(static_argnames="mesh")
 def _evaluate(logits_fn, images, labels, mesh):
     return sharding.map_devices(common.evaluate_targeted, mesh)(logits_fn, images, labels)
 

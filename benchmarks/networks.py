@@ -18,7 +18,7 @@ import torch
 from absl import app, flags
 
 from benchmarks import common, nets, torch_nets
-from intriguing import models, sharding
+from intriguing import compiling, models
 
 _NETS = flags.DEFINE_list(
     "nets", ["squeezenet", "googlenet", "alexnet", "resnet20"], "which networks"
@@ -39,7 +39,7 @@ def sides(net: str) -> tuple[dict, int]:
         log_softmax = jax.nn.log_softmax(logits_fn(images))
         return -log_softmax[jnp.arange(num), labels].sum()
 
-    evaluate = jax.jit(jax.value_and_grad(loss), compiler_options=sharding.compiler_options())
+    evaluate = jax.jit(jax.value_and_grad(loss), compiler_options=compiling.compiler_options())
     on_device = jax.device_put(images)
 
     def ours():

@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh
 from jax.tree_util import Partial
 
-from intriguing import sharding
+from intriguing import compiling, sharding
 from intriguing.errors import InputError, first_line
 from intriguing.progress import logger
 
@@ -139,7 +139,7 @@ def _on_one(options):
     return jax.jit(lambda logits_fn, images: logits_fn(images), compiler_options=dict(options))
 
 
-@sharding.jit(static_argnames=("mesh",))
+@compiling.jit(static_argnames=("mesh",))
 def _on_all(logits_fn, images, mesh):
     return sharding.map_devices(lambda logits_fn, images: logits_fn(images), mesh)(
         logits_fn, images
@@ -172,7 +172,7 @@ def logits(logits_fn, images, batch_size: int | None = None) -> np.ndarray:
         batch_size *= sharding.num_shards(mesh)
         run = functools.partial(_on_all, sharding.place(logits_fn, mesh), mesh=mesh)
     else:
-        run = functools.partial(_on_one(tuple(sharding.compiler_options().items())), logits_fn)
+        run = functools.partial(_on_one(tuple(compiling.compiler_options().items())), logits_fn)
     parts = [np.zeros((0, num_classes), np.float32)]
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]

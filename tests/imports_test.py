@@ -24,15 +24,16 @@ EDGES = {  # room -> the rooms it imports; BUILD.md shows this table as a drawin
     "archive": "errors atomic",
     "fetch": "errors progress atomic",
     "sharding": "errors progress",
-    "predict": "errors progress sharding",
+    "compiling": "sharding",
+    "predict": "errors progress sharding compiling",
     "torch": "errors",
     "solver": "",
     "models": "errors atomic archive fetch",
     "data": "archive fetch errors progress identity",
-    "attack": "errors progress keys metrics predict atomic archive sharding solver",
+    "attack": "errors progress keys metrics predict atomic archive sharding compiling solver",
     "training": (
-        "errors progress identity keys predict interrupts processes atomic sealed sharding models "
-        "data attack"
+        "errors progress identity keys predict interrupts processes atomic sealed archive sharding "
+        "compiling models data attack"
     ),
     "runs": "errors progress identity processes atomic sealed archive",
     "analysis": "errors metrics predict models",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from intriguing import sharding
+from intriguing import compiling, sharding
 from intriguing.attack import engine, stock_search
 from intriguing.attack import lanes as lanes_of
 from intriguing.attack.goals import Goal
@@ -65,7 +65,7 @@ class Job(NamedTuple):
     search: lanes_of.Search
 
 
-@sharding.jit(static_argnames=("mesh", "image_shape"), donate_argnums=(1, 2))
+@compiling.jit(static_argnames=("mesh", "image_shape"), donate_argnums=(1, 2))
 def run_engine(job: Job, lanes, clock, queue, drain, mesh, image_shape):
     """`engine.run` on each device, with its own lanes and its own part of the queue."""
 
@@ -93,7 +93,7 @@ def step_engine(progress, job: Job, lanes, clock, queue, drain, **static):
     return work
 
 
-@sharding.jit(static_argnames="mesh")
+@compiling.jit(static_argnames="mesh")
 def _begin(lanes, clock, queue, drain, search, mesh):
     def on_device(shared, lanes, clock, queue):
         drain, search = shared
@@ -103,7 +103,7 @@ def _begin(lanes, clock, queue, drain, search, mesh):
     return sharding.map_devices(on_device, mesh)((drain, search), lanes, clock, queue)
 
 
-@sharding.jit(static_argnames=("mesh", "image_shape"), donate_argnums=1)
+@compiling.jit(static_argnames=("mesh", "image_shape"), donate_argnums=1)
 def _step(job: Job, work, mesh, image_shape):
     def on_device(job, work):
         return _split(engine.step(job.logits_fn, job.goal, _join(work), image_shape, job.search))
@@ -111,7 +111,7 @@ def _step(job: Job, work, mesh, image_shape):
     return sharding.map_devices(on_device, mesh)(job, work)
 
 
-@sharding.jit(static_argnames="mesh", donate_argnums=0)
+@compiling.jit(static_argnames="mesh", donate_argnums=0)
 def _exchange(work, queue, drain, search, mesh):
     def on_device(shared, work, queue):
         drain, search = shared
@@ -132,7 +132,7 @@ def _join(work: Work) -> Work:
     return work._replace(**{name: getattr(work, name)[0] for name in numbers})
 
 
-@sharding.jit(static_argnames=("mesh", "image_shape", "options"))
+@compiling.jit(static_argnames=("mesh", "image_shape", "options"))
 def _run_stock(logits_fn, goal, queue, mesh, image_shape, options):
     def on_device(shared, queue):
         return stock_search.run(*shared, queue, image_shape, options)
@@ -176,7 +176,7 @@ def _rows_of(finished: Finished) -> Finished:
     return Finished(*(array[kept] for array in finished))
 
 
-@sharding.jit(static_argnames=("num_lanes", "mesh"))
+@compiling.jit(static_argnames=("num_lanes", "mesh"))
 def make_lanes(queue: Queue, search, num_lanes: int, mesh: Mesh):
     """(empty lanes, clocks), each made on the device that works with it."""
     num_shards = sharding.num_shards(mesh)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from intriguing import predict, sharding
+from intriguing import compiling, predict, sharding
 from intriguing.attack import budget, feed, goals, inputs, memory, networks
 from intriguing.attack.inputs import Task
 from intriguing.attack.lanes import Finished
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FINISHED_PIXELS = 2**18  # of the passes of images that are refined at once, on each device
 
 
-@sharding.jit(static_argnames=("mesh", "refine_steps", "num_margins", "unroll"))
+@compiling.jit(static_argnames=("mesh", "refine_steps", "num_margins", "unroll"))
 def _finish(task, problem: Problem, found: Finished, mesh, refine_steps, num_margins, unroll):
     """Refines what the search found and judges it by a fresh forward pass; an `AttackResult`.
 

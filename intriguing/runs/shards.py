@@ -102,12 +102,7 @@ def map_shards(
       InputError: a size below 1, shards holding different arrays, or an unreadable folder.
       ValueError: `compute` returned an array of another length.
     """
-    if shards.shard_size < 1:
-        raise InputError(f"shard_size is {shards.shard_size}: it must be at least 1")
-    if shards.num_examples < 1:
-        raise InputError(
-            f"no examples to compute for {shards.directory}: num_examples is {shards.num_examples}"
-        )
+    _check_sizes(shards)
     if processes.count() > 1:
         _share_out(shards, compute, made_from)
     parts: list[Arrays] = []
@@ -139,6 +134,15 @@ def map_shards(
     )
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Found(whole, shards)
+
+
+def _check_sizes(shards: Shards) -> None:
+    if shards.shard_size < 1:
+        raise InputError(f"shard_size is {shards.shard_size}: it must be at least 1")
+    if shards.num_examples < 1:
+        raise InputError(
+            f"no examples to compute for {shards.directory}: num_examples is {shards.num_examples}"
+        )
 
 
 def _labelled(made_from: MadeFrom) -> MadeFrom:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from intriguing import attack, identity, models, predict, sharding
+from intriguing import attack, compiling, identity, models, predict, sharding
 from intriguing.attack import baselines, feed
 from intriguing.data import Dataset
 from intriguing.errors import InputError
@@ -245,7 +245,7 @@ def _minimal(logits_fn, images, target_labels, mesh, bounds, options: dict) -> n
     ))[:num]  # fmt: skip
 
 
-@sharding.jit(static_argnames=("mesh", "bounds", "options", "is_smooth"))
+@compiling.jit(static_argnames=("mesh", "bounds", "options", "is_smooth"))
 def _solve(logits_fn, images, target_labels, mesh, bounds, options, is_smooth):
     def on_device(logits_fn, images, target_labels):
         problem = attack.problem_of(images, target_labels, bounds=bounds)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from intriguing import identity, sealed
+from intriguing import archive, identity, sealed, sharding
 from intriguing.atomic import io_error, write_atomic
 from intriguing.errors import InputError, first_line
 from intriguing.identity import MadeFrom
@@ -28,6 +28,7 @@ KEPT = 2  # steps: should the newest be lost, the one before is there
 # then makes the temporary folder of one of them twice: FileExistsError.
 _ONE_AT_A_TIME = threading.Lock()
 _OTHERS = "made_from_others"
+ALONE = "tree.npz"  # of a checkpoint that one of several processes has written
 
 
 def claim(directory: str | Path, made_from: MadeFrom, name: str) -> None:
@@ -109,9 +110,11 @@ def save(directory: str | Path, step: int, tree) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with unbroken():
             seal.unlink(missing_ok=True)
-            with _ONE_AT_A_TIME, _quiet(), _checkpointer(tree) as checkpointer:
-                written = jax.device_get(tree) if _is_alone(tree) else tree
-                checkpointer.save(folder, args=ocp.args.StandardSave(written), force=True)
+            if _is_alone(tree):
+                _save_alone(folder, tree)
+            else:
+                with _ONE_AT_A_TIME, _quiet(), _checkpointer() as checkpointer:
+                    checkpointer.save(folder, args=ocp.args.StandardSave(tree), force=True)
             if jax.process_index() == 0 or _is_alone(tree):
                 sealed.write(seal, {"files": _sums(folder)})
         for old in older[: 1 - KEPT]:
@@ -137,23 +140,37 @@ def _reason(error: Exception) -> str:
     return system[0].split(" [")[0].strip() if system else first_line(error)
 
 
-def _checkpointer(tree) -> ocp.Checkpointer:
-    """Of this process, or, for arrays on devices of several, of all of them together."""
-    options = ocp.options.MultiprocessingOptions()
-    if _is_alone(tree):
-        me = jax.process_index()
-        options = ocp.options.MultiprocessingOptions(
-            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
-        )
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
-    return ocp.Checkpointer(handler, multiprocessing_options=options)
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
 
 def _is_alone(tree) -> bool:
-    """Whether it is of one of several processes: orbax then wants arrays of the host."""
+    """Whether it is of one of several processes: orbax only knows what all of them have."""
     leaves = jax.tree.leaves(tree)
     is_own = all(leaf.sharding.is_fully_addressable for leaf in leaves)
     return jax.process_count() > 1 and is_own
+
+
+def _save_alone(folder: Path, tree) -> None:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(tree))
+    if folder.exists():
+        shutil.rmtree(folder)
+    archive.write(folder / ALONE, {jax.tree_util.keystr(path): leaf for path, leaf in leaves})
+
+
+def _restore_alone(folder: Path, abstract):
+    """What `_save_alone` has written, laid out. Raises ValueError for another tree."""
+    arrays = archive.read(folder / ALONE).arrays
+
+    def take(path, wanted):
+        array = arrays[jax.tree_util.keystr(path)]
+        if (array.shape, array.dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(f"{jax.tree_util.keystr(path)} is {array.shape}, not {wanted.shape}")
+        return sharding.put(np.array(array), wanted.sharding)
+
+    if len(jax.tree.leaves(abstract)) != len(arrays):
+        raise ValueError(f"it holds {len(arrays)} arrays")
+    return jax.tree_util.tree_map_with_path(take, abstract)
 
 
 @contextlib.contextmanager
@@ -167,10 +184,10 @@ def _quiet():
         logger.setLevel(level)
 
 
-def restore_latest(directory: str | Path, like, sharding=None) -> tuple[int, object] | None:
+def restore_latest(directory: str | Path, like, layout=None) -> tuple[int, object] | None:
     """Reads the newest whole step in `directory` into the shapes and dtypes of `like`.
 
-    `like` is a pytree of arrays, or of `jax.ShapeDtypeStruct` for which `sharding` is used. Every
+    `like` is a pytree of arrays, or of `jax.ShapeDtypeStruct` for which `layout` is used. Every
     file is checked before anything is made of it: a step that is damaged is named in a warning, and
     the one before it is read instead.
 
@@ -184,21 +201,17 @@ def restore_latest(directory: str | Path, like, sharding=None) -> tuple[int, obj
     if step is None:
         return None
     abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding or x.sharding), like
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout or x.sharding), like
     )
+    folder = directory / str(step)
     try:
-        with _ONE_AT_A_TIME, _quiet(), _checkpointer(abstract) as checkpointer:
-            if not _is_alone(abstract):
-                args = ocp.args.StandardRestore(abstract)
-                return step, checkpointer.restore(directory / str(step), args=args)
-            args = ocp.args.StandardRestore(
-                jax.tree.map(lambda x: np.empty(x.shape, x.dtype), abstract)
-            )
-            found = checkpointer.restore(directory / str(step), args=args)
-            return step, jax.tree.map(lambda x, at: jax.device_put(x, at.sharding), found, abstract)
+        if (folder / ALONE).exists():
+            return step, _restore_alone(folder, abstract)
+        with _ONE_AT_A_TIME, _quiet(), _checkpointer() as checkpointer:
+            return step, checkpointer.restore(folder, args=ocp.args.StandardRestore(abstract))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
-            f"checkpoint {directory / str(step)} does not fit this model ({first_line(error)}); "
+            f"checkpoint {folder} does not fit this model ({first_line(error)}); "
             "delete it, or use another --workdir"
         ) from error
 
