@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from intriguing import processes
+
 MadeFrom = dict[str, str]  # "weights", "images", ... -> a hash, or the settings themselves
 
 NUMERICS = 9  # raise it with any change of the code that changes the numbers of an attack
@@ -26,7 +28,7 @@ def of_arrays(*trees: Any) -> str:
     for path, leaf in leaves:
         if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        array = np.ascontiguousarray(leaf)
+        array = np.ascontiguousarray(processes.fetch(leaf))
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(
             str(array).encode() if array.dtype.kind in "OU" else memoryview(array).cast("B")

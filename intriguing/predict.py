@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh
 from jax.tree_util import Partial
 
-from intriguing import compiling, sharding
+from intriguing import compiling, processes, sharding
 from intriguing.errors import InputError, first_line
 from intriguing.progress import logger
 
@@ -178,7 +178,7 @@ def logits(logits_fn, images, batch_size: int | None = None) -> np.ndarray:
         batch = images[start : start + batch_size]
         padding = [(0, batch_size - len(batch)), *[(0, 0)] * (batch.ndim - 1)]
         padded = np.pad(batch, padding)  # one shape, one compilation, for any number of images
-        parts.append(np.asarray(run(padded))[: len(batch)])
+        parts.append(processes.fetch(run(padded))[: len(batch)])
     return np.concatenate(parts[min(1, len(parts) - 1) :])
 
 

@@ -94,6 +94,16 @@ def agree(error: Exception | None) -> None:
         raise error
 
 
+def fetch(array) -> np.ndarray:
+    """The whole array, also of one that lies in parts on devices of several processes; all ask."""
+    is_here = not isinstance(array, jax.Array) or array.is_fully_addressable
+    if is_here or array.is_fully_replicated:
+        return np.asarray(array)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(array, tiled=True)
+
+
 @contextlib.contextmanager
 def own_workdir(workdir: Path) -> Iterator[Path]:
     """Where this process works: the first in `workdir`, the others in folders that come and go.

@@ -191,6 +191,11 @@ def of_all_processes(mesh: Mesh) -> Mesh:
     return _mesh_of(chosen)
 
 
+def spans_processes(mesh: Mesh) -> bool:
+    """Whether its devices are of several processes, which must then do the same at the same time."""
+    return len({device.process_index for device in mesh.devices.flat}) > 1
+
+
 def put(tree, where: NamedSharding):
     """Arrays that each process has as a whole, laid out over the devices of all processes."""
     if where.is_fully_addressable:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from intriguing import attack, identity, metrics, report
+from intriguing import attack, identity, metrics, report, sharding
 from intriguing.attack import AttackStatus
 from intriguing.experiments.phases import TARGETS, key_for, timed
 from intriguing.experiments.specs import Attack
@@ -53,8 +53,9 @@ def attack_images(settings, logits_fn, dataset, name: str, workdir: Path, mesh, 
     where = shards.Shards(workdir / "results" / name / protocol, num_images, settings.shard_size)
     with Progress(num_images, f"attacking {name} ({protocol})") as progress:
         return shards.map_shards(
-            where, compute, made_from=made_from, progress=progress, on_disk=("adv_images",)
-        )
+            where, compute, made_from=made_from, progress=progress, on_disk=("adv_images",),
+            together=sharding.spans_processes(mesh),
+        )  # fmt: skip
 
 
 def attack_identity(logits_fn, images, key, options: dict) -> identity.MadeFrom:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from intriguing import data, metrics, models, report, runs
+from intriguing import data, metrics, models, processes, report, runs
 from intriguing.errors import InputError
 from intriguing.experiments import attacks as _attacks
 from intriguing.experiments import build
@@ -95,7 +95,7 @@ def _features(features_fn, images, name: str) -> np.ndarray:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             padded = np.pad(batch, [(0, batch_size - len(batch)), *[(0, 0)] * 3])
-            parts.append(np.asarray(features_fn(padded))[: len(batch)].reshape(len(batch), -1))
+            parts.append(processes.fetch(features_fn(padded))[: len(batch)].reshape(len(batch), -1))
             progress.update(start + len(batch))
     return np.concatenate(parts)
 

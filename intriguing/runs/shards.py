@@ -84,6 +84,7 @@ def map_shards(
     made_from: Callable[[int, int], MadeFrom],
     progress: Progress | None = None,
     on_disk: Collection[str] = (),
+    together: bool = False,
 ) -> Found:
     """Compute arrays over examples shard by shard, each kept in a file of its own.
 
@@ -94,6 +95,8 @@ def map_shards(
         that was made from anything else, or by code of other numerics, is computed again.
       progress: told after every shard, loaded or computed.
       on_disk: names of arrays that are too large to keep in memory.
+      together: all processes compute each shard at the same time, for none has the whole network;
+        else each computes some of them.
 
     Returns:
       The shards' arrays, concatenated in the order of the examples.
@@ -103,7 +106,7 @@ def map_shards(
       ValueError: `compute` returned an array of another length.
     """
     _check_sizes(shards)
-    if processes.count() > 1:
+    if processes.count() > 1 and not together:
         _share_out(shards, compute, made_from)
     parts: list[Arrays] = []
     seals: dict[str, str] = {}

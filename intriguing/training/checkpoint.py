@@ -122,7 +122,7 @@ def save(directory: str | Path, step: int, tree) -> None:
         kept = {str(other) for other in (*older[1 - KEPT :], step)}
         for path in directory.glob("[0-9]*"):
             if path.is_dir() and path.name not in kept:  # old, or of a save that did not end
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)  # another process may be the first
     except InputError:
         raise
     except OSError as error:

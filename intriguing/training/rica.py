@@ -128,7 +128,7 @@ def fit(
         params[layer] = state.params
         if folder:
             _save_layer(run.checkpoint_dir, layer, num_steps, state.params)
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # another process may be the first
     return params
 
 
