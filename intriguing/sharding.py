@@ -127,11 +127,11 @@ def by_rows(mesh: Mesh) -> NamedSharding:
 def place(tree, mesh: Mesh):
     """Puts a copy of each array on every device; those that lie on this mesh stay as they are."""
 
-    def put(array):
+    def copy(array):
         there = getattr(getattr(array, "sharding", None), "mesh", None) == mesh
-        return array if there else jax.device_put(array, replicated(mesh))
+        return array if there else put(array, replicated(mesh))
 
-    return jax.tree.map(put, tree)
+    return jax.tree.map(copy, tree)
 
 
 def build_rows(make_row: Callable, shape: tuple[int, ...], dtype, mesh: Mesh) -> jax.Array:
@@ -192,7 +192,7 @@ def of_all_processes(mesh: Mesh) -> Mesh:
 
 
 def spans_processes(mesh: Mesh) -> bool:
-    """Whether its devices are of several processes, which must then do the same at the same time."""
+    """Whether its devices are of several processes, which then must all do the same at once."""
     return len({device.process_index for device in mesh.devices.flat}) > 1
 
 

@@ -217,7 +217,7 @@ def make_queue(problem: Problem, start: int, length: int, mesh) -> Queue:
     *pixels, labels, _ = problem.rows(index)
     pixels = (array.reshape(length, -1) for array in pixels)
     queue = Queue(index.astype(np.int32), *pixels, labels)
-    return jax.device_put(queue, sharding.split(mesh))
+    return sharding.put(queue, sharding.split(mesh))
 
 
 def in_batches(parts: Iterator[Finished], batch_size: int, num_images: int) -> Iterator[Finished]:
