@@ -20,6 +20,10 @@ from intriguing.progress import logger
 
 CLAIMS = ".claims"  # below a folder of shared work: who does what, and what is done
 POLL_SECONDS = 0.2
+_OPTIONS = {
+    "jax_cpu_collectives_implementation": "gloo",
+    "jax_enable_preemption_service": False,  # it would keep SIGTERM for itself
+}
 
 
 class Team(NamedTuple):
@@ -50,8 +54,9 @@ def join(team: Team) -> None:
             f"--process_id is {team.process_id}: processes are numbered 0 to "
             f"{team.num_processes - 1}"
         )
-    with contextlib.suppress(AttributeError):  # gone where it is the only one there is
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    for name, value in _OPTIONS.items():
+        with contextlib.suppress(AttributeError):  # of another version
+            jax.config.update(name, value)
     try:
         jax.distributed.initialize(*team)
     except (RuntimeError, ValueError) as error:
