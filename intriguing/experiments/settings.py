@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from intriguing.errors import InputError
 from intriguing.experiments import specs
-from intriguing.experiments.specs import Count, CountOrAll, NotNegative, Positive, record
+from intriguing.experiments.specs import Count, CountOrAll, NotNegative, Positive, Seed, record
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 OneName = Annotated[tuple[str, ...], Field(min_length=1, max_length=1)]
@@ -28,7 +28,7 @@ class Experiment:
     experiment: str = ""  # a name in SETTINGS
     title: str = ""  # heading of the report; "": that of its first table
     quick: bool = False  # a small version: the report says so
-    seed: int = 0  # of everything random: weights, batches, targets, noise
+    seed: Seed = 0  # of everything random: weights, batches, targets, noise
     data: specs.Data = specs.Data()
     models: dict[str, Any] = field(default_factory=dict)  # what each network is, by name
     model_names: Names = ()  # which of them, and in what order

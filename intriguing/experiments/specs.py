@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 CountOrAll = Annotated[int, Field(ge=0)]  # 0: all, or as suits
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
