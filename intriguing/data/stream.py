@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -16,6 +18,7 @@ from intriguing.data.tfds import open_tfds, read_labels
 from intriguing.errors import InputError
 from intriguing.progress import logger
 
+NUM_THREADS = min(16, os.cpu_count() or 1)  # that decode
 Read = Callable[[Sequence[int]], tuple[np.ndarray, np.ndarray]]
 
 
@@ -175,21 +178,29 @@ def _decoder(files: Callable[[Sequence[int]], Iterable[Path | BinaryIO]], image_
     """
     warned: set[str] = set()
 
+    def decode(file: Path | BinaryIO) -> np.ndarray | None:
+        try:
+            return decode_image(file, image_size, shape[-1])
+        except DECODE_ERRORS:
+            return None
+
     def read(indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         images = np.zeros((len(indices), *shape), np.float32)
         readable = np.ones(len(indices), bool)
-        for row, file in enumerate(files(indices)):
-            try:
-                pixels = decode_image(file, image_size, shape[-1])
-            except DECODE_ERRORS:
-                readable[row] = False
-                continue
-            if pixels.shape != shape:
-                found = f"image {names[indices[row]]} is {pixels.shape}, not {shape} as promised"
-                raise InputError(
-                    f"{where}: {found}: give one image_size (--config.data.image_size) to all"
-                )
-            images[row] = np.divide(pixels, 255, dtype=np.float32)
+        with ThreadPoolExecutor(NUM_THREADS) as threads:  # the decoders work outside Python's lock
+            decoded = enumerate(threads.map(decode, files(indices)))
+            for row, pixels in decoded:
+                if pixels is None:
+                    readable[row] = False
+                elif pixels.shape != shape:
+                    found = (
+                        f"image {names[indices[row]]} is {pixels.shape}, not {shape} as promised"
+                    )
+                    raise InputError(
+                        f"{where}: {found}: give one image_size (--config.data.image_size) to all"
+                    )
+                else:
+                    images[row] = np.divide(pixels, 255, dtype=np.float32)
         broken = {names[i] for i, good in zip(indices, readable, strict=True) if not good} - warned
         if broken:
             logger.warning("%s: %d unreadable images are left out: %s", where, len(broken),
