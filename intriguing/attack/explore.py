@@ -12,9 +12,9 @@ what the image itself showed:
 3. Project, the rest, from the best point of the run.
 
 The first run starts at the image. A longer run comes to lie in the same valley, so that a large
-budget goes to several: from noise, of the length that was found and longer, or, where one of
-several margins is enough, each towards the next class. An image without success goes on from other
-starts: the middle of its box, then noise.
+budget goes to several: from noise, of the length that was found and longer; where one of several
+margins is enough, every other one from the image, towards the next class. An image without success
+goes on from other starts: the middle of its box, then noise.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ FIRST_SHARE, EXPLORE_SHARE = 0.15, 0.4  # of a run
 MIN_EXPLORED = 40  # a smaller budget goes to the last stage alone
 RUN, RUN_OF_UNION = 150, 100  # evaluations that are enough for one
 MOST_RUNS = 9
-FARTHER = 2.0  # per run: how far its start is from the image, in norms that were found
+FARTHER = 2.0  # per run from noise: how far it starts from the image, in norms that were found
 NUM_PROBES = 4  # of the nearest classes, where one of them is enough
 START = 0.5  # explored: from so far on the way to the best point
 HOPELESS = 1.5  # times the longest norm that counts: the last stage takes away some percent
@@ -106,13 +106,13 @@ class ExploreOptions:
         explores = ~first & (state.count < stages.explored)
         probes = state.count < stages.probed
         towards = jnp.where(first, jnp.where(probes, -1 - state.count, state.towards), -1)
-        later = self._is_towards_one(state)
+        later = self._is_towards_one(state.run)
         towards = jnp.where(later, state.towards, towards)
         return Asks(state.scale, ~explores | later, towards)
 
-    def _is_towards_one(self, state: ExploreState):
-        """Whether the run is towards one of several classes throughout: a later one of a union."""
-        return self.is_union & (state.run > 0)
+    def _is_towards_one(self, run):
+        """Whether a run is towards one of several classes: every other one of a union."""
+        return (run % 2 == 1) & self.is_union
 
     def update(self, lane: Lane, seen: Evaluation, clock) -> Lane:
         """Keeps the best point, and moves on."""
@@ -123,7 +123,7 @@ class ExploreOptions:
         state = lane.state
         explores = (state.count >= stages.first) & (state.count < stages.explored)
         # The loss is descended, the margin of the one class climbed.
-        downhill = jnp.where(self._is_towards_one(state), -point.unit, point.unit)
+        downhill = jnp.where(self._is_towards_one(state.run), -point.unit, point.unit)
         state, explored = explore(lane, stages, point._replace(unit=downhill))
         mean_grad, nearest, projected = project(lane, stages, point, seen, explores)
         step = jnp.where(explores, explored, projected)
@@ -158,14 +158,16 @@ class ExploreOptions:
         state, ever = lane.state, jnp.isfinite(lane.best_norm)
         over, num_runs = state.count >= stages.budget, self.num_runs()
         again = over & (state.run + 1 < jnp.where(ever, num_runs, num_runs * (1 + RESTARTS)))
-        start = lane.image
-        if not self.is_union:
-            far = jnp.where(ever, lane.best_norm, 0) * (1 + FARTHER * state.run)
-            start += far.astype(start.dtype) * noise_of(lane, state.run)
-        start = jnp.where(ever, start, start_of(lane, state.run + 1))
+        run = state.run + 1
+        follows = self._is_towards_one(run)
+        num_noisy = state.run // 2 if self.is_union else state.run
+        far = jnp.where(ever & ~follows, lane.best_norm, 0) * (1 + FARTHER * num_noisy)
+        start = lane.image + far.astype(lane.image.dtype) * noise_of(lane, state.run)
+        start = jnp.where(ever, start, start_of(lane, run))
         new = self.init(jnp.clip(start, lane.lower, lane.upper))._replace(
-            scale=state.scale, length=state.length, radius=state.radius, run=state.run + 1,
-            mean_grad=state.mean_grad, num_flat=state.num_flat, towards=-2 - state.run,
+            scale=state.scale, length=state.length, radius=state.radius, run=run,
+            mean_grad=state.mean_grad, num_flat=state.num_flat,
+            towards=jnp.where(follows, -1 - (run + 1) // 2, -1),
             run_image=lane.image,
         )  # fmt: skip
         state = jax.tree.map(lambda new, old: jnp.where(again, new, old), new, state)
