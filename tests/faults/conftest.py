@@ -6,18 +6,12 @@
 import collections
 import fcntl
 import json
-import os
 from pathlib import Path
 
 import pytest
+from amount import ALL
 
-ALL = os.environ.get("INTRIGUING_FAULTS") == "all"
 TALLY = Path(__file__).parents[2] / "build" / "faults.jsonl"
-
-
-def share(whole: int, part: int) -> int:
-    """How many cases: all of them in `make faults`, else a part."""
-    return whole if ALL else part
 
 
 @pytest.fixture

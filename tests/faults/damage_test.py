@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import share
+from amount import share
 from programs import config, numbers, same
 
 from intriguing import data

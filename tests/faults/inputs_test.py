@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import share
+from amount import share
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up import RESULT

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import share
+from amount import share
 from programs import BEGUN, OFTEN, is_one_line, numbers, run, same, start
 
 STOPPED = "interrupted: the same command goes on from here"
@@ -43,7 +43,7 @@ def test_kill_9_in_an_attack(whole, tmp_path, tally, moment):
     assert not [*(tmp_path / "run").rglob("*tmp*")]
 
 
-LONG = ("--config.train.num_epochs=3000", "--config.model_names=('FC100-100-10',)",
+LONG = ("--config.train.num_epochs=300", "--config.model_names=('FC100-100-10',)",
         "--config.attack.num_images=1")  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import share
+from amount import share
 from programs import is_one_line, numbers, run, start
 
 

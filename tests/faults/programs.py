@@ -51,7 +51,9 @@ def config(**changes):
 
 def start(workdir: Path, *flags: str, script: str | None = None, **options) -> subprocess.Popen:
     """launch.py on the small run, begun; its output is piped as text."""
-    settings = [f"--config.{key}={value}" for key, value in SETTINGS.items()]
+    given = {flag.partition("=")[0] for flag in flags}
+    settings = [f"--config.{key}={value}" for key, value in SETTINGS.items()
+                if f"--config.{key}" not in given]  # fmt: skip
     program = ["-c", script] if script else ["launch.py"]
     command = [
         sys.executable, *program, "--config=configs/digits.py:quick", *settings,
