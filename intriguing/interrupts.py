@@ -21,16 +21,6 @@ class _State:
 _STATE = _State()
 
 
-def leave_at_once() -> None:
-    """Makes Ctrl-C end the program with a word, for as long as it has not begun anything."""
-
-    def leave(number: int, frame) -> None:
-        os.write(2, b"\ninterrupted\n")
-        os._exit(128 + number)
-
-    signal.signal(signal.SIGINT, leave)
-
-
 def install() -> None:
     """Makes both signals raise KeyboardInterrupt(number) in the main thread, which must call it.
 

@@ -74,7 +74,7 @@ def test_stopped_once(whole, tmp_path, tally, number, moment):
     expected, seconds = whole
     process = start(tmp_path / "run", script=BEGUN)
     assert process.stdout.readline() == "begun\n"
-    time.sleep(moments(8, seconds, seed=number)[moment] if moment else 0.1)  # also in its imports
+    time.sleep(moments(8, seconds, seed=number)[moment] if moment else 0.25)  # also in its imports
     process.send_signal(number)
     _, errors = process.communicate()
     status, in_time = process.returncode, process.returncode != 0
