@@ -20,10 +20,11 @@ def leave_at_once(number: int, frame) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, leave_at_once)
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import app, flags  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
 
-import configs
+import configs  # noqa: E402
+from intriguing import interrupts, terminal  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "which experiment, FILE or FILE:quick")
 _WORKDIR = flags.DEFINE_string("workdir", None, "where results go (default: runs/NAME)")
