@@ -25,6 +25,7 @@ def describe() -> str:
         "Flags: --workdir=DIR (runs/NAME), --num_devices=N (all), --nocompilation_cache",
         "Data and weights that are missing are fetched; --config.data.download=False forbids it.",
         "The same command again resumes. Results: DIR/report.html",
+        "Several hosts: --distributed, or --coordinator=HOST:PORT --num_processes=N --process_id=I",
     ])  # fmt: skip
 
 
