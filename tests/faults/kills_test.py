@@ -43,7 +43,7 @@ def test_kill_9_in_an_attack(whole, tmp_path, tally, moment):
     assert not [*(tmp_path / "run").rglob("*tmp*")]
 
 
-LONG = ("--config.train.num_epochs=300", "--config.model_names=('FC100-100-10',)",
+LONG = ("--config.train.num_epochs=40", "--config.model_names=('FC100-100-10',)",
         "--config.attack.num_images=1")  # fmt: skip
 
 
