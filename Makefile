@@ -33,7 +33,7 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Everything that a run must survive, in full: half an hour; it prints the table of RELIABILITY.md.
+# Everything that a run must survive, in full: more than an hour; it prints the table of RELIABILITY.md.
 faults: $(VENV)/test.stamp
 	INTRIGUING_FAULTS=all $(BIN)/python -m pytest tests/faults
 
