@@ -8,6 +8,7 @@ import fcntl
 import json
 from pathlib import Path
 
+import programs
 import pytest
 from amount import ALL
 
@@ -28,6 +29,15 @@ def tally(request):
     with open(TALLY, "a") as file:  # tests run in several processes
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(json.dumps({"kind": kind, **counts}) + "\n")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> dict:
+    """What the small run finds when nobody disturbs it."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    status, output = programs.run(workdir)
+    assert status == 0, output
+    return programs.numbers(workdir)
 
 
 def pytest_sessionstart(session):

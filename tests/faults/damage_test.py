@@ -44,21 +44,27 @@ def cases(workdir, num: int) -> list:
     return found[:: max(1, len(found) // num)]
 
 
+def run_again(whole, path, how: str, workdir, seed: int) -> dict:
+    """What a run finds that goes on from `whole` with one file damaged."""
+    shutil.copytree(whole, workdir)
+    damage(workdir / path, how, np.random.default_rng(seed))
+    run_experiment(config(), workdir)
+    found = numbers(workdir)
+    shutil.rmtree(workdir)
+    return found
+
+
 def test_a_damaged_finished_run(finished, tmp_path, tally, caplog):
     """A file of a finished run truncated, emptied, deleted, or a bit of it flipped."""
     whole, expected = finished
     for i, (path, how) in enumerate(cases(whole, share(10_000, 12))):
         workdir = tmp_path / f"run{i}"
-        shutil.copytree(whole, workdir)
-        damage(workdir / path, how, np.random.default_rng(i))
         caplog.clear()
-        run_experiment(config(), workdir)
-        survived = same(numbers(workdir), expected)
+        survived = same(run_again(whole, path, how, workdir, seed=i), expected)
         if path.suffix == ".npz" and how in ("truncated", "emptied"):
             survived &= str(workdir / path) in caplog.text
         tally(survived)
         assert survived, f"{path} {how}: {caplog.text}"
-        shutil.rmtree(workdir)
 
 
 def test_a_damaged_half_finished_run(finished, tmp_path, tally):
@@ -71,14 +77,9 @@ def test_a_damaged_half_finished_run(finished, tmp_path, tally):
     for name in ("summary.json", "report.html"):
         (half / name).unlink()
     for i, (path, how) in enumerate(cases(half, share(200, 6))):
-        workdir = tmp_path / f"run{i}"
-        shutil.copytree(half, workdir)
-        damage(workdir / path, how, np.random.default_rng(1000 + i))
-        run_experiment(config(), workdir)
-        survived = same(numbers(workdir), expected)
+        survived = same(run_again(half, path, how, tmp_path / "run", seed=1000 + i), expected)
         tally(survived)
         assert survived, f"{path} {how}"
-        shutil.rmtree(workdir)
 
 
 def test_who_reads_a_damaged_run_is_told(finished, tmp_path, tally):

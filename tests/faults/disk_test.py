@@ -9,15 +9,6 @@ from amount import share
 from programs import is_one_line, numbers, run, same
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    """The numbers of a run on a disk with room."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    status, output = run(workdir)
-    assert status == 0, output
-    return numbers(workdir)
-
-
 @pytest.fixture
 def small_disk(tmp_path):
     """A function that mounts a disk of so many kilobytes, or changes its options."""
@@ -41,7 +32,7 @@ def sizes(workdir) -> int:
 
 
 @pytest.mark.parametrize("size", [4, 60, 120, 200, 300, 400][:: share(1, 3)])
-def test_full_disk(expected, small_disk, tally, size):
+def test_full_disk(undisturbed, small_disk, tally, size):
     """A full disk: one line, no damaged file, and with room again the run goes on."""
     folder, mount = small_disk
     mount(f"size={size}k")
@@ -51,13 +42,13 @@ def test_full_disk(expected, small_disk, tally, size):
     mount("remount,size=100m")
     status, again = run(folder / "run")
     survived = refused and status == 0 and "damaged" not in again
-    survived &= same(numbers(folder / "run"), expected)
+    survived &= same(numbers(folder / "run"), undisturbed)
     tally(survived)
     assert survived, output + again
 
 
 @pytest.mark.parametrize("size", [1, 10, 40][:: share(1, 2)])
-def test_quota(expected, tmp_path, tally, size):
+def test_quota(undisturbed, tmp_path, tally, size):
     """A limit on the size of a file: one line, and without it the run goes on."""
 
     def limit():
@@ -67,13 +58,13 @@ def test_quota(expected, tmp_path, tally, size):
     status, output = run(tmp_path / "run", preexec_fn=limit, env=environment)
     refused = status == 2 and is_one_line(output)
     status, again = run(tmp_path / "run")
-    survived = refused and status == 0 and same(numbers(tmp_path / "run"), expected)
+    survived = refused and status == 0 and same(numbers(tmp_path / "run"), undisturbed)
     tally(survived)
     assert survived, output + again
 
 
 @pytest.mark.parametrize("num", [8, 16, 32, 64][:: share(1, 3)])
-def test_too_few_open_files(expected, tmp_path, tally, num):
+def test_too_few_open_files(undisturbed, tmp_path, tally, num):
     """A limit on open files: one line or the right numbers."""
 
     def limit():
@@ -82,14 +73,14 @@ def test_too_few_open_files(expected, tmp_path, tally, num):
     status, output = run(tmp_path / "run", preexec_fn=limit)
     refused = status != 0 and "Segmentation" not in output
     if status == 0:
-        refused = same(numbers(tmp_path / "run"), expected)
+        refused = same(numbers(tmp_path / "run"), undisturbed)
     status, again = run(tmp_path / "run")
-    survived = refused and status == 0 and same(numbers(tmp_path / "run"), expected)
+    survived = refused and status == 0 and same(numbers(tmp_path / "run"), undisturbed)
     tally(survived)
     assert survived, output + again
 
 
-def test_read_only(expected, small_disk, tally):
+def test_read_only(undisturbed, small_disk, tally):
     """A workdir that cannot be written, before a run and in a finished one: one line."""
     folder, mount = small_disk
     mount("size=100m")
@@ -100,7 +91,7 @@ def test_read_only(expected, small_disk, tally):
         survived = status == 2 and is_one_line(output) and "Read-only file system" in output
         tally(survived)
         assert survived, output
-    assert same(numbers(folder / "run"), expected)  # whoever only reads needs no lock
+    assert same(numbers(folder / "run"), undisturbed)  # whoever only reads needs no lock
 
 
 def test_checkpoints_that_cannot_be_written(tmp_path, tally):

@@ -44,21 +44,12 @@ def alike(found: dict, expected: dict) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """What one process finds."""
-    workdir = tmp_path_factory.mktemp("alone") / "run"
-    status, output = run(workdir)
-    assert status == 0, output
-    return numbers(workdir)
-
-
 @pytest.mark.parametrize("num", [2, 3][: share(2, 1)])
-def test_processes_together(alone, tmp_path, tally, num):
+def test_processes_together(undisturbed, tmp_path, tally, num):
     """2 and 3 processes do one run: the numbers of one process."""
     found = ends(begin(tmp_path / "run", num))
     assert all(status == 0 for status, _ in found), found
-    survived = alike(numbers(tmp_path / "run"), alone)
+    survived = alike(numbers(tmp_path / "run"), undisturbed)
     printed = ["Table 1" in output for _, output in found]
     assert printed == [True] + [False] * (num - 1)  # tables are the first one's
     assert not [*(tmp_path / "run").rglob(".claims")]
@@ -68,7 +59,7 @@ def test_processes_together(alone, tmp_path, tally, num):
 
 @pytest.mark.skipif(not share(1, 0), reason="make faults runs it")
 @pytest.mark.parametrize("killed", [0, 1])
-def test_one_of_two_processes_dies(alone, tmp_path, tally, killed):
+def test_one_of_two_processes_dies(undisturbed, tmp_path, tally, killed):
     """One of two processes is killed in its attacks: three then go on with its shards."""
     team = begin(tmp_path / "run", 2)
     while len([*(tmp_path / "run").glob("results/*/*/*.npz")]) < 3:
@@ -79,7 +70,7 @@ def test_one_of_two_processes_dies(alone, tmp_path, tally, killed):
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.npz")}
     found = ends(begin(tmp_path / "run", 3))
     survived = all(status == 0 for status, _ in found)
-    survived &= alike(numbers(tmp_path / "run"), alone)
+    survived &= alike(numbers(tmp_path / "run"), undisturbed)
     survived &= all(path.stat().st_mtime_ns == then for path, then in kept.items())
     tally(survived)
     assert survived, found
